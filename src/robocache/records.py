@@ -1,0 +1,131 @@
+"""The records that travel between rooms: frozen, with axes and units in their names.
+
+A `Stream` is what an operation takes (batched tensors); a `RecordedStream` is what a reader gives (one recording,
+numpy, int64 nanoseconds, every clock the file had). An `Episode` is one recording's streams by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from robocache.errors import ShapeError
+from robocache.policies import Linear, Policy
+
+Int64 = npt.NDArray[np.int64]
+Kind = Literal["vector", "quaternion_xyzw", "quaternion_wxyz", "angle", "points"]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One sensor's batch, as `fuse_streams` takes it.
+
+    Args:
+        data: [batch, source, dim].
+        times: [batch, source], ascending; float32, float64 or int64 in any unit.
+        policy: What to do between two samples.
+        lengths: [batch] integers: how many of the source samples count. None: all.
+    """
+
+    data: Tensor
+    times: Tensor
+    policy: Policy = field(default_factory=Linear)
+    lengths: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Streams side by side on one clock.
+
+    Args:
+        data: [batch, target, sum of dims].
+        valid: [batch, target, streams], bool.
+        slices: Where each stream's columns lie in the last axis of `data`.
+    """
+
+    data: Tensor
+    valid: Tensor
+    slices: dict[str, slice]
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The columns of one stream, [batch, target, dim], without a copy."""
+        return self.data[..., self.slices[name]]
+
+
+@dataclass(frozen=True)
+class RecordedStream:
+    """One sensor of one recording.
+
+    Args:
+        name: The topic, dataset or feature name, as the file spells it.
+        values: [source, dim], or [points, 3 or more] for clouds, where `offsets` cuts it into scans.
+        times_ns: [source] int64 nanoseconds, ascending: the clock called `clock`.
+        clocks: Every clock the file has, by name ("header", "publish", "log"), each [source] int64 ns, in the same
+            row order; never sorted on their own.
+        clock: Which one `times_ns` is. "synthetic" when the file has no time axis and t = k / rate.
+        columns: One name a column of `values`.
+        kind: What the columns mean: it decides the default policy.
+        offsets: [source + 1], for clouds only: scan k is values[offsets[k]:offsets[k + 1]].
+    """
+
+    name: str
+    values: npt.NDArray[np.generic]
+    times_ns: Int64
+    clocks: Mapping[str, Int64]
+    clock: str
+    columns: tuple[str, ...] = ()
+    kind: Kind = "vector"
+    offsets: Int64 | None = None
+
+    def __post_init__(self) -> None:
+        rows = len(self.values) if self.offsets is None else len(self.offsets) - 1
+        if self.values.ndim != 2:
+            raise ShapeError(f"values of {self.name} must be [source, dim], got shape {self.values.shape}")
+        if rows != len(self.times_ns):
+            raise ShapeError(f"{self.name} has {rows} samples, but times_ns has {len(self.times_ns)}")
+        if self.columns and len(self.columns) != self.values.shape[1]:
+            message = f"{self.name} has {self.values.shape[1]} columns, but {len(self.columns)} column names"
+            raise ShapeError(message)
+
+    @property
+    def has_synthetic_times(self) -> bool:
+        """True when the file had no time axis and the times were made from a rate."""
+        return self.clock == "synthetic"
+
+    @property
+    def nbytes(self) -> int:
+        """Host bytes held."""
+        offsets = 0 if self.offsets is None else self.offsets.nbytes
+        return self.values.nbytes + offsets + sum(clock.nbytes for clock in self.clocks.values())
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One recording's streams by name.
+
+    Args:
+        name: Unique within its recording ("episode_000003", or the file's stem).
+        streams: By name, in the file's order.
+        source: The file it came from.
+        attributes: What else the file says: task text, robot, units.
+    """
+
+    name: str
+    streams: Mapping[str, RecordedStream]
+    source: str
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def start_ns(self) -> int:
+        """The first stamp of any stream."""
+        return min(int(stream.times_ns[0]) for stream in self.streams.values() if len(stream.times_ns))
+
+    @property
+    def end_ns(self) -> int:
+        """The last stamp of any stream."""
+        return max(int(stream.times_ns[-1]) for stream in self.streams.values() if len(stream.times_ns))
