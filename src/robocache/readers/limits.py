@@ -1,0 +1,36 @@
+"""How much a file may make a reader allocate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from robocache.errors import ArgumentError
+
+MiB = 2**20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a reader refuses to exceed, whatever the file declares; beyond it a `RecordingLimitError` is raised.
+
+    Args:
+        block_bytes: Host bytes that one unit of a file may become when it is decompressed: an MCAP chunk, an HDF5
+            chunk, a metadata file.
+        expansion: A block may grow by this factor when it is decompressed, once it is larger than 16 MiB; real
+            recordings grow by 2 to 50, a decompression bomb by 1000 and more.
+        episode_bytes: Host bytes that the streams of one episode may hold.
+    """
+
+    block_bytes: int = 256 * MiB
+    expansion: int = 200
+    episode_bytes: int = 8192 * MiB
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not (isinstance(value, int) and value > 0):
+                raise ArgumentError(f"{field.name} must be an integer greater than 0, got {value!r}")
+
+    def decompressed_bytes(self, compressed_bytes: int) -> int:
+        """The most bytes that a block of this compressed size may become."""
+        return min(self.block_bytes, max(16 * MiB, compressed_bytes * self.expansion))

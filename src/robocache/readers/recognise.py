@@ -1,0 +1,114 @@
+"""Which format is it? Decided by the first bytes of a file, or by what a folder holds; never by a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robocache.errors import DamagedRecordingError, RecordingNotFoundError, UnknownFormatError
+from robocache.readers.limits import Limits
+
+if TYPE_CHECKING:
+    from robocache.readers.recording import Recording
+
+MCAP_MAGIC = b"\x89MCAP0\r\n"
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+PARQUET_MAGIC = b"PAR1"
+READS = "RoboCache reads MCAP (ROS 2 CDR) files, HDF5 files, and folders with a LeRobot v2.1 or v3.0 dataset"
+HEAD_BYTES = 8
+
+
+def open_recording(path: str | Path, *, limits: Limits | None = None) -> Recording:
+    """Open a recording of any format that RoboCache reads, recognised by its content.
+
+    Args:
+        path: An MCAP or HDF5 file; a folder with a LeRobot dataset; or a folder around exactly one MCAP or HDF5
+            file, such as a rosbag2 folder.
+        limits: What the file may make the reader allocate.
+
+    Raises:
+        RecordingNotFoundError: There is nothing, or it may not be read.
+        UnknownFormatError: It is none of the formats.
+        DamagedRecordingError: It is empty, or what it says of itself is damaged.
+        RecordingLimitError: It declares more than it holds, or more than `limits`.
+        BackendUnavailableError: The library that reads the format is not installed; the message names the extra.
+
+    Example:
+        >>> with open_recording("husky.mcap") as recording:        # doctest: +SKIP
+        ...     episode = recording.read_episode(0)
+    """
+    location = Path(path)
+    limits = Limits() if limits is None else limits
+    try:
+        is_folder = location.is_dir()
+        if not (is_folder or location.exists()):
+            raise RecordingNotFoundError(location, "there is no such file or folder", remedy="check the path")
+    except (OSError, ValueError) as error:
+        raise RecordingNotFoundError(location, f"cannot be looked at ({error})", remedy="check the path") from error
+    return _open_folder(location, limits) if is_folder else _open_file(location, limits)
+
+
+def _open_file(path: Path, limits: Limits) -> Recording:
+    if not path.is_file():
+        raise RecordingNotFoundError(path, "is neither a file nor a folder", remedy="name a recording on disk")
+    head = _head(path)
+    if head == MCAP_MAGIC:
+        from robocache.readers.mcap import McapRecording
+
+        return McapRecording(path, limits=limits)
+    if _hdf5_superblock(path) is not None:
+        from robocache.readers.hdf5 import Hdf5Recording
+
+        return Hdf5Recording(path, limits=limits)
+    if not head:
+        raise DamagedRecordingError(path, "is empty", remedy="copy or record it again")
+    if len(head) < HEAD_BYTES and (MCAP_MAGIC.startswith(head) or HDF5_MAGIC.startswith(head)):
+        problem = f"ends after {len(head)} bytes, inside the signature of an MCAP or HDF5 file"
+        raise DamagedRecordingError(path, problem, offset=len(head), remedy="copy or record it again")
+    if head.startswith(PARQUET_MAGIC):
+        remedy = "name the folder that holds meta/info.json to read a LeRobot dataset"
+        raise UnknownFormatError(path, "is a single Parquet file", remedy=remedy)
+    raise UnknownFormatError(path, f"starts with {head!r}, which is no known signature", offset=0, remedy=READS)
+
+
+def _open_folder(path: Path, limits: Limits) -> Recording:
+    if (path / "meta" / "info.json").is_file():
+        from robocache.readers.lerobot import LeRobotRecording
+
+        return LeRobotRecording(path, limits=limits)
+    try:
+        files = sorted(
+            entry for entry in path.iterdir() if entry.is_file() and entry.suffix in (".mcap", ".hdf5", ".h5")
+        )
+    except OSError as error:
+        problem = f"the folder cannot be listed ({error})"
+        raise RecordingNotFoundError(path, problem, remedy="check its permissions") from error
+    if len(files) == 1:
+        return _open_file(files[0], limits)
+    if files:
+        names = ", ".join(file.name for file in files[:4]) + (", …" if len(files) > 4 else "")
+        problem = f"the folder holds {len(files)} recordings ({names})"
+        raise UnknownFormatError(path, problem, remedy="name one of them")
+    raise UnknownFormatError(
+        path, "the folder holds no recording (no meta/info.json, no .mcap, no .hdf5)", remedy=READS
+    )
+
+
+def _head(path: Path, offset: int = 0) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(HEAD_BYTES)
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror or error})"
+        raise RecordingNotFoundError(path, problem, remedy="check its permissions") from error
+
+
+def _hdf5_superblock(path: Path) -> int | None:
+    """Where the HDF5 superblock starts: at 0, or behind a user block of 512, 1024, 2048, ... bytes."""
+    offset, size = 0, path.stat().st_size
+    while offset < size:
+        if _head(path, offset) == HDF5_MAGIC:
+            return offset
+        offset = offset * 2 or 512
+    return None

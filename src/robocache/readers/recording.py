@@ -1,0 +1,124 @@
+"""What every reader gives: a recording of one or more episodes, and the rules they share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from robocache.errors import ArgumentError, ClosedError, UnknownStreamError
+from robocache.records import Episode, Int64, Kind, RecordedStream
+
+
+@runtime_checkable
+class Recording(Protocol):
+    """One file or folder, open for reading. Use it as a context manager, or call `close`."""
+
+    @property
+    def path(self) -> str:
+        """Where it came from."""
+        ...
+
+    @property
+    def format(self) -> str:
+        """Such as "mcap", "hdf5", "lerobot-v3.0" or "synthetic"."""
+        ...
+
+    @property
+    def episode_names(self) -> tuple[str, ...]:
+        """One name an episode, unique in this recording; a format without episodes has one."""
+        ...
+
+    def read_episode(self, index: int, streams: Collection[str] | None = None) -> Episode:
+        """Read one episode into host memory.
+
+        Args:
+            index: Which of `episode_names`.
+            streams: Names of the streams to read; None reads all.
+
+        Raises:
+            UnknownStreamError: A name that the episode does not have; the message lists those it does.
+            DamagedRecordingError: The bytes are not what the format says.
+            RecordingLimitError: A declared size exceeds the file or the limits.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the file. Closing twice is allowed; reading after it raises `ClosedError`."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+class OpenRecording:
+    """The part that readers share: a path, names of episodes, closing, and the checks of `read_episode`."""
+
+    format = ""
+
+    def __init__(self, path: str, episode_names: Iterable[str]) -> None:
+        self.path = path
+        self.episode_names = tuple(episode_names)
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Release the file. Closing twice is allowed; reading after it raises `ClosedError`."""
+        self._is_closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_episode(self, index: int) -> None:
+        if self._is_closed:
+            raise ClosedError(f"{self.path} is closed; open it again to read from it")
+        if not 0 <= index < len(self.episode_names):
+            message = f"index must be 0 to {len(self.episode_names) - 1} for {self.path}, got {index}"
+            raise ArgumentError(message)
+
+
+def requested_streams(path: str, requested: Collection[str] | None, available: Collection[str]) -> tuple[str, ...]:
+    """The requested names in the file's order; None means all.
+
+    Raises:
+        UnknownStreamError: A name that is not available.
+    """
+    if requested is None:
+        return tuple(available)
+    if isinstance(requested, str):
+        raise ArgumentError(
+            f"streams must be a collection of names, got the string {requested!r}: write [{requested!r}]"
+        )
+    unknown = [name for name in requested if name not in available]
+    if unknown:
+        listed = ", ".join(available) or "none at all"
+        raise UnknownStreamError(f"{path} has no stream {unknown[0]!r}; it has {listed}")
+    return tuple(name for name in available if name in requested)
+
+
+def ascending_stream(
+    name: str,
+    values: npt.NDArray[Any],
+    clocks: Mapping[str, Int64],
+    clock: str,
+    *,
+    columns: tuple[str, ...] = (),
+    kind: Kind = "vector",
+) -> RecordedStream:
+    """A stream whose rows, and every clock with them, are ordered by `clock`; equal stamps keep the file's order."""
+    times_ns = clocks[clock]
+    if len(times_ns) > 1 and bool(np.any(times_ns[1:] < times_ns[:-1])):
+        order = np.argsort(times_ns, kind="stable")
+        values = values[order]
+        clocks = {other: stamps[order] for other, stamps in clocks.items()}
+    return RecordedStream(name, values, clocks[clock], dict(clocks), clock, columns, kind)
