@@ -1,0 +1,29 @@
+"""Put the streams of a recording on one clock.
+
+An `Align` says which clock, which streams and what to do between two samples; `plan_alignment` works out the exact
+target stamps and the rows that count; `align_episode` computes. Times are int64 nanoseconds throughout.
+
+    spec = Align(clock=Rate(50), streams={"observation.state": From("/joint_states.position")})
+    with open_recording("run.mcap") as recording:
+        aligned = align_episode(recording.read_episode(0), spec)
+    aligned.data["observation.state"]    # [T, D]
+    aligned.valid["observation.state"]   # [T] bool
+    aligned.age_ns["observation.state"]  # [T] int64: how old the sample used was
+"""
+
+from robocache.align.execute import AlignedEpisode, AlignedScans, align_episode
+from robocache.align.plan import Plan, PlannedStream, plan_alignment
+from robocache.align.spec import Align, Follow, From, Rate
+
+__all__ = [
+    "Align",
+    "AlignedEpisode",
+    "AlignedScans",
+    "Follow",
+    "From",
+    "Plan",
+    "PlannedStream",
+    "Rate",
+    "align_episode",
+    "plan_alignment",
+]

@@ -1,0 +1,132 @@
+"""What an alignment is: which clock, which streams, what happens between two samples. Pure description."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from robocache.errors import ArgumentError
+from robocache.policies import Policy, duration_ns
+
+MAX_RATE_HZ = 1_000_000_000  # one frame a nanosecond, the finest that int64 nanoseconds can tell apart
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A clock of its own: frame k is at `start + round(k * 1e9 / hz)` nanoseconds, without drift.
+
+    Args:
+        hz: Frames a second, greater than 0 and at most 1e9. A float means the decimal number it is written as (29.97
+            is 2997/100); a `Fraction` says rates like 30000/1001 exactly.
+
+    Raises:
+        ArgumentError: It is not a number, or not in range.
+    """
+
+    hz: float | Fraction
+
+    def __post_init__(self) -> None:
+        hz: object = self.hz
+        is_number = isinstance(hz, numbers.Real) and not isinstance(hz, bool)
+        if not is_number or not (math.isfinite(self.hz) and 0 < self.hz <= MAX_RATE_HZ):
+            raise ArgumentError(f"rate must be a number of frames a second, more than 0, at most 1e9; got {hz!r}")
+
+    @property
+    def exact_hz(self) -> Fraction:
+        """The rate as a ratio of whole numbers."""
+        if isinstance(self.hz, numbers.Rational):
+            # Plain ints, since numpy's would overflow in the arithmetic of the clock.
+            return Fraction(int(self.hz.numerator), int(self.hz.denominator))
+        return Fraction(repr(float(self.hz)))
+
+
+@dataclass(frozen=True)
+class Follow:
+    """The clock of one of the streams: one frame for each of its stamps, twins once.
+
+    Args:
+        stream: The stream's name in the result (the key in `Align.streams`).
+    """
+
+    stream: str
+
+
+@dataclass(frozen=True)
+class From:
+    """Where one stream of the result comes from.
+
+    Args:
+        source: The stream's name in the recording.
+        policy: What to do between two samples. None: by what the stream holds, see `robocache.align.plan`.
+        latency: How long after the event its stamp was taken, such as `"38ms"`, or int nanoseconds (negative: the
+            stamp is early). It is subtracted from every stamp.
+        missing: What a row with a NaN is. "drop": no sample at all, so that its neighbours are joined and `max_gap`
+            decides whether that is still valid (columns that are NaN throughout do not count). "keep": a sample
+            like any other, whose NaN shows in the result.
+
+    Raises:
+        ArgumentError: The latency is not a duration, or `missing` is neither.
+    """
+
+    source: str
+    policy: Policy | None = None
+    latency: str | int = 0
+    missing: Literal["drop", "keep"] = "drop"
+
+    def __post_init__(self) -> None:
+        if self.missing not in ("drop", "keep"):
+            raise ArgumentError(f"missing must be 'drop' or 'keep', got {self.missing!r}")
+        if self.policy is not None and not isinstance(self.policy, Policy):
+            raise ArgumentError(f"policy must be a policy such as Linear(), got {self.policy!r}")
+        if isinstance(self.latency, bool) or not isinstance(self.latency, str | int):
+            message = f"latency must be a duration such as '38ms' or whole nanoseconds, got {self.latency!r}"
+            raise ArgumentError(message)
+        if isinstance(self.latency, str):
+            duration_ns(self.latency)
+
+    @property
+    def latency_ns(self) -> int:
+        """The latency in nanoseconds."""
+        return duration_ns(self.latency) if isinstance(self.latency, str) else self.latency
+
+
+@dataclass(frozen=True)
+class Align:
+    """A whole alignment.
+
+    Args:
+        clock: `Rate(50)`, or `Follow("observation.images.top")`.
+        streams: By name in the result. None: every stream of the recording, under its own name.
+        span: "overlap": from the last stream's first stamp to the first stream's last stamp, where every stream has
+            something to say. "union": from the very first stamp to the very last; what is outside a stream is not
+            valid.
+
+    Raises:
+        ArgumentError: An empty set of streams, a clock that follows a stream that is not among them, a bad span.
+    """
+
+    clock: Rate | Follow
+    streams: Mapping[str, From] | None = None
+    span: Literal["overlap", "union"] = "overlap"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.clock, Rate | Follow):
+            raise ArgumentError(f"clock must be Rate(hz) or Follow(stream), got {self.clock!r}")
+        if self.span not in ("overlap", "union"):
+            raise ArgumentError(f"span must be 'overlap' or 'union', got {self.span!r}")
+        if self.streams is None:
+            return
+        if not self.streams:
+            raise ArgumentError("streams is empty: name at least one, or pass None for all of the recording's")
+        for name, source in self.streams.items():
+            if not isinstance(source, From):
+                raise ArgumentError(f"streams[{name!r}] must be From(source), got {source!r}")
+        if isinstance(self.clock, Follow) and self.clock.stream not in self.streams:
+            names = ", ".join(self.streams)
+            raise ArgumentError(f"clock follows {self.clock.stream!r}, but streams has: {names}")
+        # A copy, so that the caller's later edits do not reach into a frozen description.
+        object.__setattr__(self, "streams", dict(self.streams))
