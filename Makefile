@@ -5,14 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check lint clean
+.PHONY: help demo test check lint clean
 .DEFAULT_GOAL := help
 
-help:
-	@echo "make demo    record, align, fuse and voxelize a generated robot; writes demo-output/report.html"
-	@echo "make test    lint, types, tests and the short stress suite"
-	@echo "make lint    ruff, mypy, import rules and spelling only"
-	@echo "make clean   remove the virtual environment and caches"
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "PYTHON=python3.12 chooses the interpreter of $(VENV) (now: $(PYTHON), 3.11 or newer)."
+	@echo "STRESS_TEST_DURATION=3600 makes the burn-in of 'make test' an hour instead of 60 seconds."
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "RoboCache needs Python 3.11 or newer: run make PYTHON=python3.12 ...")'
@@ -21,19 +21,21 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
-demo: $(STAMP)
+demo: $(STAMP) ## record, align, fuse and voxelize a generated robot; writes demo-output/report.html
 	$(BIN)/robocache demo --out demo-output
 
-lint: $(STAMP)
+test: check ## everything: lint, tests and the short stress suite
+	STRESS_TEST_DURATION=$${STRESS_TEST_DURATION:-60} $(BIN)/python -m pytest tests/stress -q
+
+check: lint ## lint and tests without the stress suite: before every commit
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP) ## ruff, mypy, import rules and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-test: lint
-	$(BIN)/python -m pytest -q
-	STRESS_TEST_DURATION=$${STRESS_TEST_DURATION:-60} $(BIN)/python -m pytest tests/stress -q
-
-clean:
-	rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output
+clean: ## remove the virtual environment, caches and results
+	rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis demo-output

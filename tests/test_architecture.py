@@ -167,7 +167,7 @@ def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
     run = "from importlinter.cli import lint_imports_command as run; run()"
     command = [sys.executable, "-c", run, "--no-cache", "--no-logo"]
     # The checkout that holds this file, also where another one is installed.
-    environment = os.environ | {"PYTHONPATH": str(root / "src")}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root / "src"), os.environ.get("PYTHONPATH", "")])}
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 
