@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -129,3 +129,17 @@ class Episode:
     def end_ns(self) -> int:
         """The last stamp of any stream."""
         return max(int(stream.times_ns[-1]) for stream in self.streams.values() if len(stream.times_ns))
+
+
+class SparseVoxels(NamedTuple):
+    """The occupied voxels of a cloud, in ascending order of their flat number.
+
+    Args:
+        coordinates: [voxel, 3] int64 (x, y, z), or [voxel, 4] with the cloud's index first for packed clouds.
+        values: [voxel] int32 for occupancy and count, [voxel, feature] float32 otherwise.
+        counts: [voxel] int32: points in each voxel.
+    """
+
+    coordinates: Tensor
+    values: Tensor
+    counts: Tensor

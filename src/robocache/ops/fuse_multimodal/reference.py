@@ -1,0 +1,20 @@
+"""The definition of a fuse: each stream resampled onto the targets, side by side."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robocache.ops.resample_trajectories import reference
+from robocache.policies import Policy
+
+
+def fuse(
+    data: list[Tensor], times: list[Tensor], targets: Tensor, policies: list[Policy], lengths: list[Tensor | None]
+) -> tuple[Tensor, Tensor]:
+    """Lists of [B,S,D] and [B,S], targets [B,T] -> data [B,T,sum D], valid [B,T,streams]."""
+    parts = [
+        reference.resample_trajectories(one, stamps, targets, policy, length)
+        for one, stamps, policy, length in zip(data, times, policies, lengths, strict=True)
+    ]
+    return torch.cat([values for values, _ in parts], dim=2), torch.stack([valid for _, valid in parts], dim=2)

@@ -1,0 +1,128 @@
+"""What runs where, and why: for people, for `robocache doctor`, and for bug reports."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib import metadata, util
+from typing import Any
+
+import torch
+
+from robocache.errors import RoboCacheError
+from robocache.ops import backends
+from robocache.ops.fuse_multimodal import cases as fuse_cases
+from robocache.ops.fuse_multimodal import fuse_multimodal
+from robocache.ops.fuse_multimodal import reference as fuse_reference
+from robocache.ops.resample_trajectories import cases as resample_cases
+from robocache.ops.resample_trajectories import reference as resample_reference
+from robocache.ops.resample_trajectories import resample_trajectories
+from robocache.ops.voxelize_pointcloud import cases as voxelize_cases
+from robocache.ops.voxelize_pointcloud import reference as voxelize_reference
+from robocache.ops.voxelize_pointcloud import voxelize_pointcloud
+from robocache.policies import Linear
+
+OPERATIONS = ("resample_trajectories", "fuse_multimodal", "voxelize_pointcloud")
+
+
+def is_cuda_available() -> bool:
+    """Whether the GPU kernels can run: there is a CUDA device, and Triton imports. Makes no CUDA context."""
+    return cuda_problem() is None
+
+
+def cuda_problem() -> str | None:
+    """Why the GPU kernels cannot run here, with the remedy; None when they can."""
+    if torch.version.cuda is None:
+        return "this PyTorch is a CPU build; install a CUDA build from https://pytorch.org/get-started"
+    if not torch.cuda.is_available():
+        return "PyTorch sees no CUDA device; check `nvidia-smi` and CUDA_VISIBLE_DEVICES"
+    return backends.triton_problem()
+
+
+def check_installation() -> dict[str, Any]:
+    """What is installed, and which backend serves each operation on each device.
+
+    Returns:
+        A JSON-able dict: versions, the GPU, and under "operations" for each operation and device the backend that
+        `backend=None` chooses and the reason.
+    """
+    problem = cuda_problem()
+    without = "pytorch" if torch.cuda.is_available() else None
+    on_gpu = {"backend": "cuda" if problem is None else without, "reason": problem or "Triton kernels"}
+    on_cpu = {"backend": "pytorch", "reason": "the portable backend; this version has no compiled CPU backend"}
+    return {
+        "robocache": _version("robocache"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        "triton": _version("triton"),
+        "cuda": torch.version.cuda,
+        "cuda_available": problem is None,
+        "cuda_problem": problem,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "operations": {operation: {"cuda": on_gpu, "cpu": on_cpu} for operation in OPERATIONS},
+        "readers": {
+            name: util.find_spec(module) is not None
+            for name, module in (("mcap", "mcap"), ("hdf5", "h5py"), ("lerobot", "pyarrow"))
+        },
+    }
+
+
+def print_installation_info() -> None:
+    """Print `check_installation()` for people."""
+    found = check_installation()
+    lines = [
+        f"RoboCache {found['robocache']}, Python {found['python']}, {found['platform']}",
+        f"PyTorch {found['torch']}, CUDA {found['cuda']}, Triton {found['triton']}",
+        f"GPU: {found['gpu'] or found['cuda_problem']}",
+    ]
+    for operation, devices in found["operations"].items():
+        lines += [f"{operation} on {on}: {how['backend']} ({how['reason']})" for on, how in devices.items()]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def self_test(device: str | torch.device | None = None) -> dict[str, str]:
+    """Run every operation on small inputs and compare with the reference.
+
+    Args:
+        device: Where to run; None takes the GPU if there is one, else the CPU.
+
+    Returns:
+        For each operation the backend that ran it.
+
+    Raises:
+        RoboCacheError: An operation differs from its reference; names it and the case.
+    """
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    for resample_case in resample_cases.EDGE_CASES:
+        data, times, targets = resample_case.inputs(where)
+        wanted, wanted_valid = resample_reference.resample_trajectories(data, times, targets, Linear(), None)
+        got, valid = resample_trajectories(data, times, targets, return_valid=True)
+        _compare("resample_trajectories", str(resample_case), (got, wanted), (valid, wanted_valid))
+    case = fuse_cases.EDGE_CASES[1]
+    streams, stamps, targets = case.inputs(where)
+    wanted, wanted_valid = fuse_reference.fuse(streams, stamps, targets, [Linear()] * 3, [None] * 3)
+    pairs = [tensor for pair in zip(streams, stamps, strict=True) for tensor in pair]
+    got, valid = fuse_multimodal(*pairs, targets, return_valid=True)  # type: ignore[call-overload]
+    _compare("fuse_multimodal", str(case), (got, wanted), (valid, wanted_valid))
+    for voxel_case in voxelize_cases.EDGE_CASES:
+        points, features = voxel_case.inputs(where)
+        grid = (voxel_case.grid_min, (voxel_case.voxel_size,) * 3, voxel_case.grid_size, voxel_case.mode)
+        wanted = voxelize_reference.voxelize_pointcloud(points, features, *grid, None, "drop")
+        _compare("voxelize_pointcloud", str(voxel_case), (voxelize_pointcloud(points, features, *grid), wanted))
+    return dict.fromkeys(OPERATIONS, backends.choose_backend(None, where.type))
+
+
+def _compare(operation: str, case: str, *pairs: tuple[torch.Tensor, torch.Tensor]) -> None:
+    for got, wanted in pairs:
+        try:
+            torch.testing.assert_close(got, wanted, equal_nan=True)
+        except AssertionError as error:
+            raise RoboCacheError(f"{operation} differs from its reference in case {case!r}: {error}") from error
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
