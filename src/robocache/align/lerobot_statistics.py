@@ -1,0 +1,83 @@
+"""The statistics that a LeRobot dataset keeps of every feature: per episode, and of all episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FeatureStatistics:
+    """Of one feature, over frames. NaN values are left out; a column that is all NaN stays NaN.
+
+    Args:
+        low: [dim] smallest.
+        high: [dim] largest.
+        mean: [dim].
+        variance: [dim], of the population.
+        present: [dim], how many values were no NaN.
+        frames: How many frames.
+    """
+
+    low: Float64
+    high: Float64
+    mean: Float64
+    variance: Float64
+    present: Float64
+    frames: int
+
+    @classmethod
+    def of(cls, values: npt.NDArray[np.generic]) -> FeatureStatistics:
+        """Measure values [frames, dim]."""
+        numbers = values.astype(np.float64)
+        is_present = ~np.isnan(numbers)
+        present = is_present.sum(axis=0).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            mean = np.where(is_present, numbers, 0.0).sum(axis=0) / present
+            variance = np.where(is_present, (numbers - mean) ** 2, 0.0).sum(axis=0) / present
+        low = np.where(is_present, numbers, np.inf).min(axis=0, initial=np.inf)
+        high = np.where(is_present, numbers, -np.inf).max(axis=0, initial=-np.inf)
+        is_empty = present == 0
+        return cls(
+            np.where(is_empty, np.nan, low), np.where(is_empty, np.nan, high), mean, variance, present, len(values)
+        )
+
+    @classmethod
+    def together(cls, parts: Sequence[FeatureStatistics]) -> FeatureStatistics:
+        """Of several episodes as if they were one."""
+        present = np.stack([part.present for part in parts])
+        total = present.sum(axis=0)
+        with np.errstate(invalid="ignore"):
+            weights = present / total
+            mean = _weighted(weights, [part.mean for part in parts])
+            spread = [part.variance + (part.mean - mean) ** 2 for part in parts]
+            variance = _weighted(weights, spread)
+        low = np.fmin.reduce([part.low for part in parts])
+        high = np.fmax.reduce([part.high for part in parts])
+        return cls(low, high, mean, variance, total, sum(part.frames for part in parts))
+
+    def as_lists(self, *, is_integer: bool) -> dict[str, list[float] | list[int]]:
+        """As LeRobot stores it: min, max, mean, std [dim] and count [1]; min and max whole for whole numbers."""
+
+        def extremes(values: Float64) -> list[float] | list[int]:
+            return [int(value) for value in values] if is_integer else values.tolist()
+
+        return {
+            "min": extremes(self.low),
+            "max": extremes(self.high),
+            "mean": self.mean.tolist(),
+            "std": np.sqrt(self.variance).tolist(),
+            "count": [self.frames],
+        }
+
+
+def _weighted(weights: Float64, values: Sequence[Float64]) -> Float64:
+    # A part without values has NaN for its mean and 0 for its weight; it must not spoil the others.
+    stacked = np.where(weights > 0, np.stack(values), 0.0)
+    total = (np.nan_to_num(weights) * stacked).sum(axis=0)
+    return np.where(np.isnan(weights).all(axis=0), np.nan, total)
