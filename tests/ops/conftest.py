@@ -1,0 +1,184 @@
+"""One test body, three backends: the reference, portable torch, and the kernels (on a GPU, or interpreted)."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+HAS_GPU = torch.cuda.is_available()
+if not HAS_GPU:
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is first imported, so before robocache is
+
+import robocache as rc  # noqa: E402
+from robocache.policies import Linear  # noqa: E402
+
+MUST_HAVE_GPU = os.environ.get("ROBOCACHE_REQUIRE_GPU") == "1"
+NO_GPU = "needs a GPU, and torch.cuda.is_available() is False"
+BACKENDS = ("reference", "pytorch", "kernel")
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and not HAS_GPU:
+        (pytest.fail if MUST_HAVE_GPU else pytest.skip)(NO_GPU)
+
+
+@pytest.fixture(autouse=True)
+def _unwritten_memory_is_nan():
+    """Make torch fill every `empty` tensor with NaN, so that a kernel that skips an element shows."""
+    torch.use_deterministic_algorithms(mode=True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.use_deterministic_algorithms(mode=False)
+
+
+@pytest.fixture
+def ordinary_algorithms(_unwritten_memory_is_nan):
+    """What users run unless they ask for determinism; the deterministic sums are another code path."""
+    torch.use_deterministic_algorithms(mode=False)
+
+
+@pytest.fixture(scope="session")
+def kernel_device():
+    """Where kernels run: the GPU, or the CPU under Triton's interpreter."""
+    if MUST_HAVE_GPU and not HAS_GPU:
+        pytest.fail("ROBOCACHE_REQUIRE_GPU=1, but " + NO_GPU)
+    return "cuda" if HAS_GPU else "cpu"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation behind one call; inputs go to its device, results come back to the host."""
+
+    name: str
+    device: str
+
+    def __str__(self):
+        return self.name
+
+    @property
+    def public_name(self):
+        """What `backend=` takes to get it; None for what no public call reaches on this machine."""
+        return {"pytorch": "pytorch", "kernel": "cuda" if self.device == "cuda" else None}.get(self.name)
+
+    def module(self, op):
+        """The module that implements `op` here."""
+        file = {"reference": "reference", "pytorch": "torch_backend", "kernel": "triton_kernel"}[self.name]
+        if self.name == "kernel" and importlib.util.find_spec("triton") is None:
+            pytest.skip("triton is not installed")
+        return importlib.import_module(f"robocache.ops.{op}.{file}")
+
+    def _here(self, value):
+        if isinstance(value, (list, tuple)) and any(isinstance(item, torch.Tensor) for item in value):
+            return [self._here(item) for item in value]
+        return value.to(self.device) if isinstance(value, torch.Tensor) else value
+
+    def resample(self, data, times, targets, policy=None, lengths=None):
+        """`(data, valid)` of one stream, through the public call where there is one."""
+        policy = policy or Linear()
+        data, times, targets, lengths = map(self._here, (data, times, targets, lengths))
+        if self.public_name:
+            result = rc.resample_trajectories(
+                data, times, targets, policy=policy, lengths=lengths, return_valid=True, backend=self.public_name
+            )
+        else:
+            module = self.module("resample_trajectories")
+            result = module.resample_trajectories(data, times, targets, policy, lengths)
+        return tuple(part.cpu() for part in result)
+
+    def fuse(self, data_list, times_list, targets, policies=None, lengths_list=None):
+        """`(data, valid)` of several streams side by side, through the public call where there is one."""
+        policies = policies or [Linear()] * len(data_list)
+        lengths_list = lengths_list or [None] * len(data_list)
+        data_list, times_list, targets, lengths_list = map(self._here, (data_list, times_list, targets, lengths_list))
+        if self.public_name:
+            streams = {
+                str(k): rc.Stream(data, times, policy, lengths)
+                for k, (data, times, policy, lengths) in enumerate(
+                    zip(data_list, times_list, policies, lengths_list, strict=True)
+                )
+            }
+            fused = rc.fuse_streams(streams, targets, backend=self.public_name)
+            return fused.data.cpu(), fused.valid.cpu()
+        result = self.module("fuse_multimodal").fuse(data_list, times_list, targets, policies, lengths_list)
+        return tuple(part.cpu() for part in result)
+
+    def voxelize(self, points, features=None, mode="occupancy", **grid):
+        """The dense grid, through the public call where there is one."""
+        grid = {"grid_min": (0.0, 0.0, 0.0), "voxel_size": 1.0, "grid_size": (4, 4, 4)} | grid
+        points, features = self._here(points), self._here(features)
+        offsets = self._here(grid.pop("offsets", None))
+        outside = grid.pop("outside", "drop")
+        if self.public_name:
+            return rc.voxelize_pointcloud(
+                points, features, **grid, mode=mode, offsets=offsets, outside=outside, backend=self.public_name
+            ).cpu()
+        size = grid["voxel_size"]
+        size = tuple(size) if isinstance(size, (list, tuple)) else (size,) * 3
+        module = self.module("voxelize_pointcloud")
+        return module.voxelize_pointcloud(
+            points, features, grid["grid_min"], size, grid["grid_size"], mode, offsets, outside
+        ).cpu()
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def backend(request, kernel_device):
+    """Each implementation in turn."""
+    return Backend(request.param, kernel_device)
+
+
+@pytest.fixture(scope="session", params=BACKENDS[1:])
+def fast_backend(request, kernel_device):
+    """Each implementation that the reference judges."""
+    return Backend(request.param, kernel_device)
+
+
+@pytest.fixture(scope="session")
+def reference(kernel_device):
+    """The definition, itself judged by numpy, scipy and pandas."""
+    return Backend("reference", kernel_device)
+
+
+@pytest.fixture(scope="session")
+def assert_one_rounding():
+    """Assert that a result is the exact value, computed in float32 (or float64), rounded once to its dtype."""
+
+    def check(actual, exact, scale, operations=8):
+        """`exact` is float64, `scale` bounds the values that went in; `operations` roundings in between."""
+        assert exact.dtype == torch.float64
+        assert actual.shape == exact.shape
+        compute = torch.float64 if actual.dtype == torch.float64 else torch.float32
+        unit = torch.finfo(compute).eps / 2
+        # 1.0e-15 covers the float64 arithmetic of the exact value itself.
+        slack = scale * (operations * unit + 1.0e-15)
+        half_ulp = (exact.abs() + slack) * (torch.finfo(actual.dtype).eps / 2)
+        half_ulp = half_ulp.clamp(min=torch.finfo(actual.dtype).smallest_normal * torch.finfo(actual.dtype).eps)
+        assert torch.equal(actual.isnan(), exact.isnan()), f"NaN in other places: {actual} and {exact}"
+        error = (actual.double() - exact).abs()
+        same = (actual.double() == exact) | exact.isnan()
+        excess = torch.where(same, 0.0, error - half_ulp - slack)
+        assert bool((excess <= 0).all()), f"off by {error[excess > 0].tolist()}: {actual} is not {exact} rounded once"
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def assert_same_bits():
+    """Assert equality to the bit: NaN equals NaN, and 0.0 is not -0.0."""
+
+    def check(actual, expected):
+        assert actual.dtype == expected.dtype
+        assert actual.shape == expected.shape
+        if actual.dtype == torch.bool:
+            assert torch.equal(actual, expected)
+            return
+        as_int = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[actual.element_size()]
+        left, right = actual.contiguous().view(as_int), expected.contiguous().view(as_int)
+        different = (left != right) & ~(actual.isnan() & expected.isnan())
+        assert not different.any(), f"{actual[different]} is not {expected[different]}"
+
+    return check
