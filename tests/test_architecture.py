@@ -15,7 +15,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,8 +30,6 @@ OP_FILES = ("__init__.py", "reference.py", "torch_backend.py", "triton_kernel.py
 TEXT_SUFFIXES = {".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".cff", ".json", ".html", ".cfg", ".sh", ""}
 # A home, a workspace or a mount: the first folders under which a checkout lies on somebody's machine.
 MACHINE_PATH = re.compile(r"(?<![\w.$}~-])/(?:work|workspace|root|home|Users|mnt)/[\w.]")
-# Triton comes with PyTorch on CUDA machines, in the version that PyTorch wants: a pin here would contradict it.
-UNPINNED = {"triton"}
 
 
 def repository_files(root: Path) -> Iterator[Path]:
@@ -82,7 +79,8 @@ def prints_and_exits(root: Path) -> list[str]:
         if path.relative_to(package).parts[0] == "cli":
             continue
         where = path.relative_to(root)
-        found += [f"{where}:{line}: {what}" for line, what in _prints_and_exits(ast.parse(path.read_text("utf-8")))]
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        found += [f"{where}:{line}: {what}" for line, what in _prints_and_exits(tree)]
     return found
 
 
@@ -106,31 +104,6 @@ def machine_paths(root: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
         found += [f"{path.relative_to(root)}:{n}: {s}" for n, s in enumerate(lines, 1) if MACHINE_PATH.search(s)]
     return found
-
-
-def canonical(requirement: str) -> str:
-    """The package that a requirement names, as PyPI compares names."""
-    return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~;\s]", requirement.strip())[0]).lower()
-
-
-def unpinned_dependencies(root: Path) -> list[str]:
-    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    extras = project.get("optional-dependencies", {}).values()
-    named = {canonical(item) for group in (project["dependencies"], *extras) for item in group} - {project["name"]}
-    lines = (root / "constraints.txt").read_text().splitlines()
-    pinned = {canonical(line) for line in lines if re.match(r"[\w.-]+==\w", line)}
-    return sorted(named - UNPINNED - pinned) + sorted(f"{name} must not be pinned" for name in UNPINNED & pinned)
-
-
-def versions(root: Path) -> dict[str, str]:
-    patterns = {
-        "pyproject.toml": r'^version = "(.+)"$',
-        "src/robocache/__init__.py": r'^__version__ = "(.+)"$',
-        "CITATION.cff": r"^version: (.+)$",
-        "CHANGELOG.md": r"^## (\S+)",
-    }
-    found = {name: re.search(line, (root / name).read_text(), re.MULTILINE) for name, line in patterns.items()}
-    return {name: match[1] if match else "none" for name, match in found.items()}
 
 
 def undocumented(name: str, item: object) -> list[str]:
@@ -185,7 +158,7 @@ def test_the_rules_catch(tmp_path):
         "common.so": "",
         "long.py": "x\n" * 301,
         "full.py": "x\n" * 300,
-        "docs/helpers/page.md": "https://example.org/home/page\nsee /ro" + "ot/.venv\n/wo" + "rk/x\n",
+        "docs/helpers/page.md": "https://example.org/home/page\nsee {0}root/.venv\n{0}work/x\n".format("/"),
         "src/robocache/ops/resample/__init__.py": "import sys\n\ndef f():\n    sys.exit(1)\n",
         "src/robocache/ops/print_it.py": "def print_it():\n    print(1)\n\ndef f():\n    print(2)\n",
         "src/robocache/stress/burn.py": "def f():\n    raise SystemExit\n",
@@ -286,13 +259,3 @@ def test_an_undocumented_command_is_caught(tmp_path):
     """Fails when a command counts as documented because another one begins with its name."""
     (tmp_path / "README.md").write_text("`robocache align PATH --rate 50`, `robocache demo-all`")
     assert missing_commands(["align", "demo", "doctor"], tmp_path) == ["demo", "doctor"]
-
-
-def test_constraints_pin_every_dependency():
-    """Fails when pyproject.toml names a package that constraints.txt does not, or Triton is pinned against PyTorch."""
-    assert unpinned_dependencies(ROOT) == []
-
-
-def test_versions_agree():
-    """Fails when a release raises the version in one of the four places and forgets another."""
-    assert versions(ROOT) == dict.fromkeys(versions(ROOT), robocache.__version__)
