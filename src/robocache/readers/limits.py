@@ -31,6 +31,7 @@ class Limits:
             if not (isinstance(value, int) and value > 0):
                 raise ArgumentError(f"{field.name} must be an integer greater than 0, got {value!r}")
 
-    def decompressed_bytes(self, compressed_bytes: int) -> int:
-        """The most bytes that a block of this compressed size may become."""
-        return min(self.block_bytes, max(16 * MiB, compressed_bytes * self.expansion))
+    def decompressed_bytes(self, compressed_bytes: int, *, of_block: bool = True) -> int:
+        """The most bytes that a block, or an episode's whole stream, of this compressed size may become."""
+        limit = self.block_bytes if of_block else self.episode_bytes
+        return min(limit, max(16 * MiB, compressed_bytes * self.expansion))

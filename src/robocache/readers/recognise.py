@@ -18,12 +18,14 @@ READS = "RoboCache reads MCAP (ROS 2 CDR) files, HDF5 files, and folders with a 
 HEAD_BYTES = 8
 
 
-def open_recording(path: str | Path, *, limits: Limits | None = None) -> Recording:
+def open_recording(path: str | Path, *, rate_hz: float | None = None, limits: Limits | None = None) -> Recording:
     """Open a recording of any format that RoboCache reads, recognised by its content.
 
     Args:
         path: An MCAP or HDF5 file; a folder with a LeRobot dataset; or a folder around exactly one MCAP or HDF5
             file, such as a rosbag2 folder.
+        rate_hz: Rate of an HDF5 file's datasets without times; overrides what the file says. The other formats have
+            times, and ignore it.
         limits: What the file may make the reader allocate.
 
     Raises:
@@ -45,10 +47,10 @@ def open_recording(path: str | Path, *, limits: Limits | None = None) -> Recordi
             raise RecordingNotFoundError(location, "there is no such file or folder", remedy="check the path")
     except (OSError, ValueError) as error:
         raise RecordingNotFoundError(location, f"cannot be looked at ({error})", remedy="check the path") from error
-    return _open_folder(location, limits) if is_folder else _open_file(location, limits)
+    return _open_folder(location, limits, rate_hz) if is_folder else _open_file(location, limits, rate_hz)
 
 
-def _open_file(path: Path, limits: Limits) -> Recording:
+def _open_file(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
     if not path.is_file():
         raise RecordingNotFoundError(path, "is neither a file nor a folder", remedy="name a recording on disk")
     head = _head(path)
@@ -59,7 +61,7 @@ def _open_file(path: Path, limits: Limits) -> Recording:
     if _hdf5_superblock(path) is not None:
         from robocache.readers.hdf5 import Hdf5Recording
 
-        return Hdf5Recording(path, limits=limits)
+        return Hdf5Recording(path, limits=limits, rate_hz=rate_hz)
     if not head:
         raise DamagedRecordingError(path, "is empty", remedy="copy or record it again")
     if len(head) < HEAD_BYTES and (MCAP_MAGIC.startswith(head) or HDF5_MAGIC.startswith(head)):
@@ -71,7 +73,7 @@ def _open_file(path: Path, limits: Limits) -> Recording:
     raise UnknownFormatError(path, f"starts with {head!r}, which is no known signature", offset=0, remedy=READS)
 
 
-def _open_folder(path: Path, limits: Limits) -> Recording:
+def _open_folder(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
     if (path / "meta" / "info.json").is_file():
         from robocache.readers.lerobot import LeRobotRecording
 
@@ -84,7 +86,7 @@ def _open_folder(path: Path, limits: Limits) -> Recording:
         problem = f"the folder cannot be listed ({error})"
         raise RecordingNotFoundError(path, problem, remedy="check its permissions") from error
     if len(files) == 1:
-        return _open_file(files[0], limits)
+        return _open_file(files[0], limits, rate_hz)
     if files:
         names = ", ".join(file.name for file in files[:4]) + (", …" if len(files) > 4 else "")
         problem = f"the folder holds {len(files)} recordings ({names})"

@@ -122,3 +122,24 @@ def ascending_stream(
         values = values[order]
         clocks = {other: stamps[order] for other, stamps in clocks.items()}
     return RecordedStream(name, values, clocks[clock], dict(clocks), clock, columns, kind)
+
+
+def ascending_cloud(
+    name: str,
+    points: npt.NDArray[Any],
+    counts: Int64,
+    clocks: Mapping[str, Int64],
+    clock: str,
+    *,
+    columns: tuple[str, ...],
+) -> RecordedStream:
+    """A stream of scans ordered by `clock`; `counts` says how many of the points belong to each scan."""
+    times_ns = clocks[clock]
+    if len(times_ns) > 1 and bool(np.any(times_ns[1:] < times_ns[:-1])):
+        order = np.argsort(times_ns, kind="stable")
+        starts = np.cumsum(counts) - counts
+        points = np.concatenate([points[starts[scan] : starts[scan] + counts[scan]] for scan in order])
+        counts = counts[order]
+        clocks = {other: stamps[order] for other, stamps in clocks.items()}
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    return RecordedStream(name, points, clocks[clock], dict(clocks), clock, columns, "points", offsets)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from robocache.records import Int64, RecordedStream
 
 GAP_PERIODS = 3
+END_SAMPLES = 100
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class StreamStatistics:
         gaps: Where more than three median periods passed without a sample: (last stamp before, first stamp after).
         duplicates: Samples whose stamp equals that of the sample before.
         clock_offsets_ns: For every other clock, the median of (other clock - the clock used).
+        clock_offset_ends_ns: The same of the first and of the last hundred samples: two clocks that drift apart
+            (a Husky's IMU by 15 ms in six minutes) have no single offset.
         nan_fraction: Part of the values that is NaN: 0 to 1; 0 of an empty stream.
     """
 
@@ -43,6 +46,7 @@ class StreamStatistics:
     gaps: tuple[tuple[int, int], ...]
     duplicates: int
     clock_offsets_ns: Mapping[str, float] = field(default_factory=dict)
+    clock_offset_ends_ns: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     nan_fraction: float = 0.0
 
     @property
@@ -64,6 +68,7 @@ def stream_statistics(stream: RecordedStream) -> StreamStatistics:
         gaps = tuple((int(times[at]), int(times[at + 1])) for at in np.flatnonzero(is_gap))
         jitter_ns = float(np.std(intervals[(intervals > 0) & ~is_gap]))
         rate_hz = (len(times) - 1) * 1e9 / float(times[-1] - times[0])
+    differences = _clock_differences_ns(stream.clocks, stream.clock)
     return StreamStatistics(
         name=stream.name,
         count=len(times),
@@ -75,18 +80,18 @@ def stream_statistics(stream: RecordedStream) -> StreamStatistics:
         jitter_ns=jitter_ns,
         gaps=gaps,
         duplicates=int(np.count_nonzero(intervals == 0)),
-        clock_offsets_ns=_clock_offsets_ns(stream.clocks, stream.clock),
+        clock_offsets_ns={other: float(np.median(late)) for other, late in differences.items()},
+        clock_offset_ends_ns={
+            other: (float(np.median(late[:END_SAMPLES])), float(np.median(late[-END_SAMPLES:])))
+            for other, late in differences.items()
+        },
         nan_fraction=_nan_fraction(stream.values),
     )
 
 
-def _clock_offsets_ns(clocks: Mapping[str, Int64], used: str) -> dict[str, float]:
+def _clock_differences_ns(clocks: Mapping[str, Int64], used: str) -> dict[str, Int64]:
     # Subtract as integers: a float64 of nanoseconds since 1970 is only good to 256 ns.
-    return {
-        other: float(np.median(stamps - clocks[used]))
-        for other, stamps in clocks.items()
-        if other != used and len(stamps)
-    }
+    return {other: stamps - clocks[used] for other, stamps in clocks.items() if other != used and len(stamps)}
 
 
 def _nan_fraction(values: npt.NDArray[np.generic]) -> float:

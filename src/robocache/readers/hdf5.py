@@ -1,0 +1,137 @@
+"""HDF5 files: plain ones (one dataset a stream, such as BROAD), robomimic and ALOHA.
+
+HDF5 has no checksum of its data by default: a flipped bit in a dataset that is neither compressed nor has the
+Fletcher-32 filter is a wrong number that no reader can notice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from robocache.errors import ArgumentError, DamagedRecordingError, RecordingLimitError, UnknownFormatError
+from robocache.readers.hdf5_layout import TimeAxis, flavour_of, kind_and_columns, nanoseconds, time_axis
+from robocache.readers.hdf5_tree import COPY, Hdf5File
+from robocache.readers.limits import Limits
+from robocache.readers.recording import OpenRecording, ascending_stream, requested_streams
+from robocache.records import Episode, Int64, RecordedStream
+
+if TYPE_CHECKING:
+    from h5py import Dataset
+
+_Value = TypeVar("_Value")
+
+
+class Hdf5Recording(OpenRecording):
+    """An HDF5 file as a `Recording`: one episode, or one a demonstration of a robomimic file.
+
+    A stream is a dataset of numbers with one or two axes, called by its path ("imu_acc", "obs/robot0_eef_pos"). Its
+    times are those of a dataset called time, times, timestamp, timestamps, stamp or t beside it, or further up, with
+    as many rows (floats are seconds, integers nanoseconds, unless an attribute `units` or a suffix such as `_ms` says
+    otherwise); else t = k / rate, on a clock called "synthetic", with the rate from `rate_hz`, from an attribute of
+    the file (`sampling_rate`, ...), from robomimic's `control_freq`, or 50 Hz, at which ALOHA records.
+
+    Other datasets (images, texts, odd lengths) are listed in the episode's attributes under "skipped".
+
+    Args:
+        path: The file.
+        limits: What it may make the reader allocate.
+        rate_hz: Rate of datasets without times; overrides what the file says.
+    """
+
+    format = "hdf5"
+
+    def __init__(self, path: Path, *, limits: Limits, rate_hz: float | None = None) -> None:
+        if rate_hz is not None and not (math.isfinite(rate_hz) and rate_hz > 0):
+            raise ArgumentError(f"rate_hz must be finite and greater than 0, got {rate_hz!r}")
+        self._file = Hdf5File(path, limits)
+        try:
+            self._tree = self._file.tree()
+            self._flavour = flavour_of(self._file, self._tree)
+            super().__init__(str(path), self._flavour.episodes)
+            self._rate_hz = self._flavour.rate_hz if rate_hz is None else rate_hz
+            self._check_rate()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file. Closing twice is allowed; reading after it raises `ClosedError`."""
+        super().close()
+        self._file.close()
+
+    def read_episode(self, index: int, streams: Collection[str] | None = None) -> Episode:
+        """Read the datasets of one episode; see `Recording.read_episode`."""
+        self._check_episode(index)
+        prefix = self._flavour.prefix(index)
+        datasets, skipped = _below(prefix, self._tree.datasets), _below(prefix, self._tree.skipped)
+        axes: dict[str, TimeAxis] = {}
+        for name in datasets:
+            axis = time_axis(name, datasets, self._rate_hz)
+            if isinstance(axis, str):
+                skipped[name] = axis
+            elif axis is not None:
+                axes[name] = axis
+        if not axes:
+            reasons = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:3]) or "it holds no dataset"
+            remedy = "give a rate with open_recording(path, rate_hz=...)" if datasets else "is this a recording?"
+            raise UnknownFormatError(self.path, f"has no stream with a time ({reasons})", remedy=remedy)
+        names = requested_streams(self.path, streams, axes)
+        made = self._streams(names, prefix, datasets, axes)
+        attributes = self._attributes(prefix, skipped)
+        return Episode(self.episode_names[index], made, self.path, attributes)
+
+    def _streams(
+        self, names: tuple[str, ...], prefix: str, datasets: Mapping[str, Dataset], axes: Mapping[str, TimeAxis]
+    ) -> dict[str, RecordedStream]:
+        made: dict[str, RecordedStream] = {}
+        stamps: dict[str, Int64] = {}
+        held = 0
+        for name in names:
+            values = self._file.read(datasets[name], prefix + name)
+            axis = axes[name]
+            if axis.dataset is None:
+                times_ns = axis.synthetic_ns(len(values))
+            else:
+                if axis.dataset not in stamps:
+                    stamps[axis.dataset] = self._stamps(datasets[axis.dataset], prefix + axis.dataset)
+                times_ns = stamps[axis.dataset]
+            kind, columns = kind_and_columns(self._file, datasets[name], name, self._flavour.name)
+            made[name] = ascending_stream(name, values, {axis.clock: times_ns}, axis.clock, columns=columns, kind=kind)
+            held += made[name].nbytes
+            if held > self._file.limits.episode_bytes:
+                problem = f"its streams take more than the limit of {self._file.limits.episode_bytes} bytes"
+                remedy = "read fewer streams, or raise Limits(episode_bytes=...)"
+                raise RecordingLimitError(self.path, problem, place=f"dataset {name}", remedy=remedy)
+        return made
+
+    def _stamps(self, dataset: Dataset, full: str) -> Int64:
+        values = self._file.read(dataset, full)[:, 0]
+        try:
+            return nanoseconds(values, full, self._file.text(dataset, "units"))
+        except ValueError as error:
+            raise DamagedRecordingError(self.path, str(error), place=f"dataset {full}", remedy=COPY) from error
+
+    def _attributes(self, prefix: str, skipped: dict[str, str]) -> dict[str, object]:
+        attributes: dict[str, object] = {"layout": self._flavour.name, "skipped": skipped}
+        if self._rate_hz is not None:
+            attributes["rate_hz"] = self._rate_hz
+        for owner in {"", prefix.rstrip("/")}:
+            for name in ("info", "task", "language_instruction", "env_args"):
+                text = self._file.text(self._tree.groups[owner], name)
+                if text is not None:
+                    attributes[name] = text
+        return attributes
+
+    def _check_rate(self) -> None:
+        rate_hz = self._rate_hz
+        if rate_hz is not None and not (math.isfinite(rate_hz) and 1e-6 <= rate_hz <= 1e9):
+            problem = f"declares a rate of {rate_hz!r} Hz, not between 0.000001 and 1000000000"
+            raise DamagedRecordingError(self.path, problem, place=self._flavour.rate_source, remedy="give rate_hz=...")
+
+
+def _below(prefix: str, found: Mapping[str, _Value]) -> dict[str, _Value]:
+    """What lies below a prefix, by the rest of its name."""
+    return {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}

@@ -1,0 +1,118 @@
+"""LeRobot datasets, v3.0 and v2.1: their low-dimensional columns, with pyarrow alone.
+
+Videos and images are not read here; they are listed under "skipped".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from robocache.errors import DamagedRecordingError, RecordingLimitError
+from robocache.readers.lerobot_meta import CLOCK_COLUMNS, Dataset, EpisodeEntry, Feature, open_dataset
+from robocache.readers.lerobot_table import CHECK, column_numbers, read_columns
+from robocache.readers.limits import Limits
+from robocache.readers.recording import OpenRecording, ascending_stream, requested_streams
+from robocache.records import Episode, Int64, RecordedStream
+
+
+class LeRobotRecording(OpenRecording):
+    """A LeRobot dataset folder as a `Recording` of its episodes, "episode_000000" and on.
+
+    A stream is a feature of numbers with one axis ("observation.state", "action"). All share the clock
+    "frame_index / fps", exact in nanoseconds from the start of the episode; the file's own float32 `timestamp`, whose
+    steps are 0.1 ms after 1024 s, is kept as the clock "timestamp". Where a dataset has no `frame_index`, "timestamp"
+    is the clock used.
+
+    Args:
+        path: The folder that holds meta/info.json.
+        limits: What its files may make the reader allocate.
+    """
+
+    def __init__(self, path: Path, *, limits: Limits) -> None:
+        self._dataset: Dataset = open_dataset(path, limits)
+        self.format = f"lerobot-{self._dataset.version}"
+        super().__init__(str(path), (f"episode_{entry.index:06d}" for entry in self._dataset.episodes))
+        self._limits = limits
+        # A v3.0 file holds many episodes, which are mostly read in order: the columns read last are kept.
+        self._last: tuple[Path, list[str], pa.Table] | None = None
+
+    def close(self) -> None:
+        """Release what was read. Closing twice is allowed; reading after it raises `ClosedError`."""
+        super().close()
+        self._last = None
+
+    def read_episode(self, index: int, streams: Collection[str] | None = None) -> Episode:
+        """Read the rows of one episode; see `Recording.read_episode`."""
+        self._check_episode(index)
+        dataset = self._dataset
+        entry = dataset.episodes[index]
+        names = requested_streams(self.path, streams, dataset.features)
+        table = self._rows(entry, names)
+        clocks = self._clocks(table, entry)
+        clock = next(iter(clocks))
+        made: dict[str, RecordedStream] = {}
+        for name in names:
+            feature = dataset.features[name]
+            values = self._values(table, entry, feature)
+            made[name] = ascending_stream(name, values, clocks, clock, columns=feature.columns)
+        attributes = {
+            "task": entry.task,
+            "robot": dataset.robot,
+            "fps": dataset.fps,
+            "skipped": dict(dataset.skipped),
+        }
+        return Episode(self.episode_names[index], made, self.path, attributes)
+
+    def _rows(self, entry: EpisodeEntry, names: tuple[str, ...]) -> pa.Table:
+        """The rows of an episode, found by their `episode_index` and checked against the declared length."""
+        file = self._dataset.data_file(entry)
+        wanted = [*names, *(column for column in CLOCK_COLUMNS if column not in names)]
+        if self._last is None or self._last[:2] != (file, wanted):
+            self._last = (file, wanted, read_columns(file, wanted, self._limits, optional=CLOCK_COLUMNS))
+        table = self._last[2]
+        if "episode_index" in table.column_names:
+            of_episode = column_numbers(file, table, "episode_index", 1)[:, 0] == entry.index
+            if not np.any(of_episode):
+                raise DamagedRecordingError(file, f"has no row of episode {entry.index}", remedy=CHECK)
+            rows = np.flatnonzero(of_episode)
+            if rows[-1] - rows[0] + 1 != len(rows):
+                raise DamagedRecordingError(
+                    file, f"has rows of other episodes inside episode {entry.index}", remedy=CHECK
+                )
+            table = table.slice(int(rows[0]), len(rows))
+        if len(table) != entry.length:
+            problem = f"has {len(table)} rows of episode {entry.index}, but meta/ says {entry.length}"
+            raise DamagedRecordingError(file, problem, remedy=CHECK)
+        if table.nbytes > self._limits.episode_bytes:
+            problem = f"episode {entry.index} takes {table.nbytes} bytes; the limit is {self._limits.episode_bytes}"
+            raise RecordingLimitError(file, problem, remedy="read fewer streams, or raise Limits(episode_bytes=...)")
+        return table
+
+    def _clocks(self, table: pa.Table, entry: EpisodeEntry) -> dict[str, Int64]:
+        file = self._dataset.data_file(entry)
+        clocks: dict[str, Int64] = {}
+        if "frame_index" in table.column_names:
+            frames = column_numbers(file, table, "frame_index", 1)[:, 0]
+            if frames.dtype.kind not in "iu" or (len(frames) and (int(frames.min()) < 0 or int(frames.max()) > 2**31)):
+                raise DamagedRecordingError(file, "frame_index is not a count from 0 on", remedy=CHECK)
+            clocks["frame_index / fps"] = self._dataset.frame_times_ns(frames.astype(np.int64))
+        if "timestamp" in table.column_names:
+            seconds = column_numbers(file, table, "timestamp", 1)[:, 0].astype(np.float64)
+            if not np.all(np.abs(seconds) < 2**32):
+                raise DamagedRecordingError(file, "timestamp holds values that are not seconds", remedy=CHECK)
+            clocks["timestamp"] = np.rint(seconds * 1e9).astype(np.int64)
+        if not clocks:
+            raise DamagedRecordingError(file, "has neither frame_index nor timestamp", remedy=CHECK)
+        return clocks
+
+    def _values(self, table: pa.Table, entry: EpisodeEntry, feature: Feature) -> npt.NDArray[np.generic]:
+        values = column_numbers(self._dataset.data_file(entry), table, feature.name, feature.width)
+        if values.dtype != feature.dtype:
+            problem = f"{feature.name} is {values.dtype}, but meta/info.json says {feature.dtype}"
+            raise DamagedRecordingError(self._dataset.data_file(entry), problem, remedy=CHECK)
+        return values

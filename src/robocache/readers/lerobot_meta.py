@@ -1,0 +1,248 @@
+"""What a LeRobot dataset says of itself: meta/info.json, its episodes and its tasks."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from robocache.errors import DamagedRecordingError, RecordingLimitError, RecordingNotFoundError, UnknownFormatError
+from robocache.readers.lerobot_table import CHECK, read_columns
+from robocache.readers.limits import Limits
+from robocache.records import Int64
+
+CLOCK_COLUMNS = ("frame_index", "timestamp", "episode_index")
+BOOKKEEPING = frozenset({*CLOCK_COLUMNS, "index", "task_index"})
+VERSIONS = ("v3.0", "v2.1")
+MAX_EPISODES = 10_000_000
+_Kind = TypeVar("_Kind")
+_INTEGERS = (f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+_NUMBERS = frozenset({"float16", "float32", "float64", "bool", *_INTEGERS})
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A column of numbers."""
+
+    name: str
+    dtype: np.dtype[np.generic]
+    width: int
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EpisodeEntry:
+    """Where an episode is, how long, and what it is about."""
+
+    index: int
+    length: int
+    task: str
+    chunk: int
+    file: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An opened dataset: its metadata read and checked, none of its rows."""
+
+    root: Path
+    version: str
+    fps: float
+    robot: str
+    data_path: str
+    features: Mapping[str, Feature]
+    skipped: Mapping[str, str]
+    episodes: tuple[EpisodeEntry, ...]
+
+    def data_file(self, entry: EpisodeEntry) -> Path:
+        """The Parquet file that holds an episode."""
+        return inside(
+            self.root,
+            self.data_path,
+            chunk_index=entry.chunk,
+            file_index=entry.file,
+            episode_chunk=entry.chunk,
+            episode_index=entry.index,
+        )
+
+    def frame_times_ns(self, frames: Int64) -> Int64:
+        """Frame / fps, rounded to nanoseconds once and exactly, however long the episode."""
+        rate = Fraction(self.fps).limit_denominator(1_000_000)
+        period = Fraction(1_000_000_000) / rate
+        if period.numerator < 2**31 and period.denominator < 2**31:
+            doubled = 2 * frames * period.numerator + period.denominator
+            return np.asarray(doubled // (2 * period.denominator), dtype=np.int64)
+        return np.asarray(np.rint(frames * float(period)), dtype=np.int64)
+
+
+def inside(root: Path, template: str, **numbers: int | str) -> Path:
+    """A path of the dataset from a template of info.json.
+
+    Raises:
+        DamagedRecordingError: The template cannot be filled in, or leads out of the dataset.
+    """
+    info = root / "meta" / "info.json"
+    try:
+        path = root / template.format(**numbers)
+        is_inside = path.resolve().is_relative_to(root.resolve())
+    except (KeyError, IndexError, ValueError, AttributeError, OSError, RuntimeError, MemoryError) as error:
+        raise DamagedRecordingError(
+            info, f"has the path {template[:100]!r}, which cannot be filled in", remedy=CHECK
+        ) from error
+    if not is_inside:
+        problem = f"has the path {template[:100]!r}, which leads out of the dataset"
+        raise DamagedRecordingError(info, problem, remedy="do not trust this dataset")
+    return path
+
+
+def open_dataset(root: Path, limits: Limits) -> Dataset:
+    """Read and check the metadata of a dataset.
+
+    Raises:
+        UnknownFormatError: A version that is not read.
+        DamagedRecordingError: Metadata that is missing, malformed or contradicts itself.
+    """
+    info = _json(root / "meta" / "info.json", limits)
+    version = info.get("codebase_version")
+    if version not in VERSIONS:
+        remedy = f"RoboCache reads {' and '.join(VERSIONS)}; convert it with LeRobot's own script"
+        raise UnknownFormatError(root / "meta" / "info.json", f"is of version {version!r}", remedy=remedy)
+    fps = float(info["fps"]) if isinstance(info.get("fps"), (int, float)) else math.nan
+    if not (math.isfinite(fps) and 1e-3 <= fps <= 1e6):
+        raise _wrong(root, f"fps is {info.get('fps')!r}, not between 0.001 and 1000000")
+    declared = _entry(root, info, "features", dict)
+    features, skipped = _features(root, declared)
+    episodes = _episodes_v30(root, limits) if version == "v3.0" else _episodes_v21(root, info, limits)
+    return Dataset(
+        root=root,
+        version=version,
+        fps=fps,
+        robot=str(info.get("robot_type")),
+        data_path=_entry(root, info, "data_path", str),
+        features=features,
+        skipped=skipped,
+        episodes=episodes,
+    )
+
+
+def _features(root: Path, declared: Mapping[str, Any]) -> tuple[dict[str, Feature], dict[str, str]]:
+    features: dict[str, Feature] = {}
+    skipped: dict[str, str] = {}
+    for name, entry in declared.items():
+        if name in BOOKKEEPING:
+            continue
+        if not isinstance(entry, dict) or not isinstance(entry.get("shape"), list):
+            raise _wrong(root, f"feature {name!r} is {str(entry)[:60]!r}, not a dtype and a shape")
+        dtype, shape = entry.get("dtype"), entry["shape"]
+        if dtype not in _NUMBERS:
+            skipped[name] = f"its values are {dtype}, not numbers"
+        elif len(shape) != 1:
+            skipped[name] = f"it has {len(shape)} axes, not one"
+        elif not (isinstance(shape[0], int) and 0 < shape[0] <= 1_000_000):
+            raise _wrong(root, f"feature {name!r} has the shape {shape!r}")
+        else:
+            features[name] = Feature(name, np.dtype(dtype), shape[0], _columns(entry.get("names"), shape[0]))
+    return features, skipped
+
+
+def _columns(names: object, width: int) -> tuple[str, ...]:
+    """Names of columns: a list, a list in a list, or a dictionary of lists; () where they do not fit."""
+    if isinstance(names, dict):
+        names = list(names.values())
+    if isinstance(names, list) and len(names) == 1 and isinstance(names[0], list):
+        names = names[0]
+    if isinstance(names, list) and len(names) == width and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    return ()
+
+
+def _episodes_v30(root: Path, limits: Limits) -> tuple[EpisodeEntry, ...]:
+    columns = ["episode_index", "length", "tasks", "data/chunk_index", "data/file_index"]
+    files = sorted((root / "meta" / "episodes").glob("chunk-*/file-*.parquet"))
+    if not files:
+        raise DamagedRecordingError(root / "meta" / "episodes", "holds no chunk-*/file-*.parquet", remedy=CHECK)
+    entries = []
+    for file in files:
+        for row in read_columns(file, columns, limits).to_pylist():
+            numbers = [row[name] for name in ("episode_index", "length", "data/chunk_index", "data/file_index")]
+            tasks = row["tasks"]
+            if not (all(isinstance(number, int) and number >= 0 for number in numbers) and isinstance(tasks, list)):
+                raise DamagedRecordingError(file, f"has the episode {str(row)[:100]}", remedy=CHECK)
+            index, length, chunk, number = numbers
+            entries.append(EpisodeEntry(index, length, "; ".join(map(str, tasks)), chunk, number))
+    return _in_order(files[0], entries)
+
+
+def _episodes_v21(root: Path, info: Mapping[str, Any], limits: Limits) -> tuple[EpisodeEntry, ...]:
+    path = root / "meta" / "episodes.jsonl"
+    chunks_size = _entry(root, info, "chunks_size", int)
+    if chunks_size < 1:
+        raise _wrong(root, f"chunks_size is {chunks_size!r}, not 1 or more")
+    entries = []
+    for number, line in enumerate(_text(path, limits).splitlines(), start=1):
+        if not line.strip():
+            continue
+        row = _parsed(path, line, place=f"line {number}")
+        index, length, tasks = (row.get(name) for name in ("episode_index", "length", "tasks"))
+        if not (isinstance(index, int) and isinstance(length, int) and isinstance(tasks, list) and index >= 0):
+            raise DamagedRecordingError(path, f"has the episode {line[:100]}", place=f"line {number}", remedy=CHECK)
+        entries.append(EpisodeEntry(index, length, "; ".join(map(str, tasks)), index // chunks_size, 0))
+    return _in_order(path, entries)
+
+
+def _in_order(path: Path, entries: list[EpisodeEntry]) -> tuple[EpisodeEntry, ...]:
+    if len({entry.index for entry in entries}) != len(entries):
+        raise DamagedRecordingError(path, "has two episodes with the same index", remedy=CHECK)
+    if not entries or len(entries) > MAX_EPISODES:
+        raise DamagedRecordingError(path, f"has {len(entries)} episodes, not 1 to {MAX_EPISODES}", remedy=CHECK)
+    return tuple(sorted(entries, key=lambda entry: entry.index))
+
+
+def _text(path: Path, limits: Limits) -> str:
+    try:
+        size = path.stat().st_size
+        if size > limits.block_bytes:
+            problem = f"has {size} bytes, more than the limit of {limits.block_bytes}"
+            raise RecordingLimitError(path, problem, remedy="raise Limits(block_bytes=...)")
+        return path.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise RecordingNotFoundError(path, "is missing from the dataset", remedy=CHECK) from error
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror or error})"
+        raise RecordingNotFoundError(path, problem, remedy="check its permissions") from error
+    except UnicodeDecodeError as error:
+        raise DamagedRecordingError(path, "is not UTF-8 text", offset=error.start, remedy=CHECK) from error
+
+
+def _json(path: Path, limits: Limits) -> dict[str, Any]:
+    return _parsed(path, _text(path, limits))
+
+
+def _parsed(path: Path, text: str, place: str | None = None) -> dict[str, Any]:
+    try:
+        parsed = json.loads(text)
+    except (json.JSONDecodeError, RecursionError, ValueError) as error:
+        offset = error.pos if isinstance(error, json.JSONDecodeError) and place is None else None
+        raise DamagedRecordingError(path, f"is not JSON ({error})", place=place, offset=offset, remedy=CHECK) from error
+    if not isinstance(parsed, dict):
+        raise DamagedRecordingError(
+            path, f"is {type(parsed).__name__} in JSON, not an object", place=place, remedy=CHECK
+        )
+    return parsed
+
+
+def _entry(root: Path, info: Mapping[str, Any], name: str, kind: type[_Kind]) -> _Kind:
+    value = info.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise _wrong(root, f"{name} is {str(value)[:60]!r}")
+    return value
+
+
+def _wrong(root: Path, problem: str) -> DamagedRecordingError:
+    return DamagedRecordingError(root / "meta" / "info.json", problem, remedy=CHECK)

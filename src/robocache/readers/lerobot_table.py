@@ -1,0 +1,111 @@
+"""Parquet files of a LeRobot dataset, read with their declared sizes checked first."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from robocache.errors import DamagedRecordingError, RecordingLimitError, RecordingNotFoundError
+from robocache.readers.limits import Limits
+
+CHECK = "download or write the dataset again"
+_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, UnicodeDecodeError)
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+_NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+
+
+def read_columns(
+    path: Path, columns: Sequence[str] | None, limits: Limits, *, optional: Collection[str] = ()
+) -> pa.Table:
+    """Columns of one Parquet file; None for all of them.
+
+    Args:
+        path: The file.
+        columns: Top-level names.
+        limits: How much the columns may take in memory.
+        optional: Which of the columns may be missing.
+
+    Raises:
+        RecordingNotFoundError: There is no such file.
+        DamagedRecordingError: It is no Parquet file, is damaged, or lacks a column.
+        RecordingLimitError: The columns declare more bytes than the limits allow.
+    """
+    if not path.is_file():
+        raise RecordingNotFoundError(path, "is missing from the dataset", remedy=CHECK)
+    try:
+        # The checksums of pages are verified where the writer made them.
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            names = file.schema_arrow.names
+            wanted = names if columns is None else [name for name in columns if name in names]
+            missing = (
+                [] if columns is None else [name for name in columns if name not in names and name not in optional]
+            )
+            _check_size(path, file.metadata, wanted, limits)
+            table = None if missing else file.read(wanted, use_threads=False)
+    except _DAMAGE as error:
+        if isinstance(error, RecordingLimitError):
+            raise
+        text = " ".join(str(error).split())[:200]
+        raise DamagedRecordingError(path, f"cannot be read as Parquet ({text})", remedy=CHECK) from error
+    if table is None:
+        raise DamagedRecordingError(path, f"has no column {missing[0]!r}; it has {', '.join(names)}", remedy=CHECK)
+    return table
+
+
+def _check_size(path: Path, metadata: pq.FileMetaData, wanted: Collection[str], limits: Limits) -> None:
+    stored = declared = 0
+    for group in range(metadata.num_row_groups):
+        row_group = metadata.row_group(group)
+        for number in range(row_group.num_columns):
+            chunk = row_group.column(number)
+            if chunk.path_in_schema.split(".list.")[0] in wanted or chunk.path_in_schema in wanted:
+                stored += chunk.total_compressed_size
+                declared += chunk.total_uncompressed_size
+    size = path.stat().st_size
+    allowed = limits.decompressed_bytes(min(stored, size), of_block=False)
+    # Run lengths make rows out of nothing, so rows are bounded as well as bytes.
+    rows_allowed = limits.decompressed_bytes(size, of_block=False)
+    for what, value, limit in (
+        ("stored bytes", stored, size),
+        ("decompressed bytes", declared, allowed),
+        ("rows", metadata.num_rows, rows_allowed),
+    ):
+        if not 0 <= value <= limit:
+            problem = f"declares {value} {what}, and {limit} are possible or allowed"
+            raise RecordingLimitError(path, problem, remedy="open it with larger Limits(...) if you trust it")
+
+
+def column_numbers(path: Path, table: pa.Table, name: str, width: int) -> npt.NDArray[np.generic]:
+    """A column of numbers, or of lists of `width` numbers, as [rows, width]; its missing numbers are an error.
+
+    Raises:
+        DamagedRecordingError: It holds something else.
+    """
+    column = table.column(name)
+    depth = 0
+    while (
+        pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type) or pa.types.is_large_list(column.type)
+    ):
+        depth += 1
+        if column.null_count or depth > 1:
+            problem = "misses whole rows" if column.null_count else f"holds {column.type} inside lists, not numbers"
+            raise DamagedRecordingError(path, problem, place=f"column {name}", remedy=CHECK)
+        lengths = np.asarray(pc.list_value_length(column))
+        if np.any(lengths != width):
+            row = int(np.argmax(lengths != width))
+            problem = f"has {lengths[row]} numbers in row {row}, not {width}"
+            raise DamagedRecordingError(path, problem, place=f"column {name}", remedy=CHECK)
+        column = pc.list_flatten(column)
+    is_number = (
+        pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)
+    )
+    if not is_number or column.null_count or len(column) != len(table) * width:
+        problem = f"holds {column.type} with {column.null_count} missing, not {width} numbers a row"
+        raise DamagedRecordingError(path, problem, place=f"column {name}", remedy=CHECK)
+    return np.asarray(column.to_numpy()).reshape(len(table), width)

@@ -1,0 +1,177 @@
+"""One topic's messages on their way to streams: collected, decoded many at a time, put together at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from robocache.readers.recording import ascending_cloud, ascending_stream
+from robocache.readers.ros2_layout import Bytes, Layout, LayoutError, find_layout
+from robocache.readers.ros2_points import PointFormat, point_format, points
+from robocache.readers.ros2_recipes import CONSTANT, POINT_CLOUD, RECIPES, STAMP, Part
+from robocache.readers.ros2_schema import Definitions, short_name
+from robocache.records import Int64, RecordedStream
+
+PENDING_BYTES = 4 * 2**20
+MAX_GROUPS = 16
+Values = npt.NDArray[np.generic]
+# The columns of every part; messages that agree on them become the same streams.
+Shape = tuple[tuple[str, ...], ...]
+
+
+@dataclass
+class _Group:
+    """Messages with the same columns."""
+
+    parts: tuple[Part, ...]
+    columns: Shape
+    values: list[list[Values]]
+    stamps: list[Int64] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    format: PointFormat | None = None
+
+
+class Topic:
+    """Collects the messages of one topic.
+
+    Args:
+        name: The topic.
+        type_name: Its message type, "package/msg/Name" or "package/Name".
+        definitions: From `parse_definitions`.
+    """
+
+    def __init__(self, name: str, type_name: str, definitions: Definitions) -> None:
+        self.name = name
+        self.type_name = short_name(type_name)
+        self.definitions = definitions
+        self.nbytes = 0
+        self._layouts: dict[int, list[tuple[Layout, Bytes, Bytes]]] = {}
+        self._groups: dict[Shape, _Group] = {}
+        self._payloads: list[bytes] = []
+        self._stamps: list[tuple[int, int]] = []
+        self._pending_bytes = 0
+
+    def add(self, payload: bytes, log_ns: int, publish_ns: int) -> None:
+        """Take one message; it is decoded together with others, at the latest by `streams`."""
+        self._payloads.append(payload)
+        self._stamps.append((log_ns, publish_ns))
+        self._pending_bytes += len(payload)
+        if self._pending_bytes > PENDING_BYTES:
+            self.decode()
+
+    def decode(self) -> None:
+        """Decode what was collected.
+
+        Raises:
+            LayoutError: A message that does not fit its definition.
+        """
+        if not self._payloads:
+            return
+        stamps = np.array(self._stamps, dtype=np.int64).reshape(-1, 2)
+        sizes = np.fromiter(map(len, self._payloads), np.int64, len(self._payloads))
+        for size in np.unique(sizes):
+            rows = np.flatnonzero(sizes == size)
+            joined = b"".join([self._payloads[row] for row in rows])
+            messages = np.frombuffer(joined, np.uint8).reshape(len(rows), size)
+            self._decode_equal_sizes(messages, stamps[rows])
+        self._payloads, self._stamps, self._pending_bytes = [], [], 0
+
+    def _decode_equal_sizes(self, messages: Bytes, stamps: Int64) -> None:
+        known = self._layouts.setdefault(messages.shape[1], [])
+        left = np.arange(len(messages))
+        for layout, fixed, content in known:
+            fits = (messages[left][:, fixed] == content).all(axis=1)
+            self._take(layout, messages[left[fits]], stamps[left[fits]])
+            left = left[~fits]
+        while len(left):
+            example = messages[left[0]]
+            layout = find_layout(self.definitions, self.type_name, example.tobytes(), CONSTANT.get(self.type_name, ()))
+            fixed = np.array(layout.fixed, dtype=np.int64)
+            fits = (messages[left][:, fixed] == example[fixed]).all(axis=1)
+            self._take(layout, messages[left[fits]], stamps[left[fits]])
+            left = left[~fits]
+            if len(known) < MAX_GROUPS:
+                known.append((layout, fixed, example[fixed]))
+
+    def _take(self, layout: Layout, messages: Bytes, stamps: Int64) -> None:
+        if not len(messages):
+            return
+        if self.type_name == POINT_CLOUD:
+            self._take_clouds(layout, messages, stamps)
+            return
+        parts = [part for part in RECIPES[self.type_name] if _width(layout, part)]
+        group = self._group(tuple(parts), tuple(_columns(layout, part) for part in parts))
+        group.stamps.append(_with_header(layout, messages, stamps))
+        for part, collected in zip(parts, group.values, strict=True):
+            values = np.concatenate([layout.values(path, messages) for path in part.paths], axis=1)
+            collected.append(values)
+            self.nbytes += values.nbytes
+
+    def _take_clouds(self, layout: Layout, messages: Bytes, stamps: Int64) -> None:
+        form = point_format(layout, messages[:1])
+        group = self._group((Part("points", ("data",), kind="points"),), (form.columns,))
+        for index in range(len(messages)):
+            scan = points(form, layout, messages[index : index + 1])
+            group.values[0].append(scan)
+            group.counts.append(len(scan))
+            self.nbytes += scan.nbytes
+        group.stamps.append(_with_header(layout, messages, stamps))
+
+    def _group(self, parts: tuple[Part, ...], columns: Shape) -> _Group:
+        # The suffixes belong to the key: a lone velocity is not a lone effort.
+        key = (tuple(part.suffix for part in parts), *columns)
+        if key not in self._groups:
+            if len(self._groups) == MAX_GROUPS:
+                raise LayoutError(f"changes its columns more than {MAX_GROUPS} times")
+            self._groups[key] = _Group(parts, columns, [[] for _ in parts])
+        return self._groups[key]
+
+    def streams(self) -> Iterator[RecordedStream]:
+        """The streams of all messages taken; ascending in the header's clock where every message has one, else log.
+
+        Messages with other columns than the first (two publishers of joint states on one topic) become streams of
+        their own: "/joint_states#2.position".
+        """
+        self.decode()
+        for number, group in enumerate(self._groups.values(), start=1):
+            topic = self.name if number == 1 else f"{self.name}#{number}"
+            stamps = np.concatenate(group.stamps)
+            clocks = {"log": stamps[:, 0], "publish": stamps[:, 1]}
+            if np.all(stamps[:, 2] != 0):
+                clocks = {"header": stamps[:, 2], **clocks}
+            for part, columns, blocks in zip(group.parts, group.columns, group.values, strict=True):
+                name, values = f"{topic}.{part.suffix}", np.concatenate(blocks)
+                if part.kind == "points":
+                    counts = np.array(group.counts, dtype=np.int64)
+                    yield ascending_cloud(name, values, counts, clocks, next(iter(clocks)), columns=columns)
+                else:
+                    yield ascending_stream(name, values, clocks, next(iter(clocks)), columns=columns, kind=part.kind)
+
+
+def _width(layout: Layout, part: Part) -> int:
+    for path in part.paths:
+        if path not in layout.places:
+            raise LayoutError(f"has no number {path}, which {part.suffix} is made of")
+    return sum(layout.places[path].count for path in part.paths)
+
+
+def _columns(layout: Layout, part: Part) -> tuple[str, ...]:
+    width = _width(layout, part)
+    if part.names is not None:
+        count = layout.sizes[part.names]
+        if count != width:
+            raise LayoutError(f"has {width} numbers in {part.suffix}, but {count} in {part.names}")
+        return tuple(layout.texts[f"{part.names}[{index}]"] for index in range(count))
+    return part.columns if part.columns else tuple(str(index) for index in range(width))
+
+
+def _with_header(layout: Layout, messages: Bytes, stamps: Int64) -> Int64:
+    """Columns log, publish, header; header is 0 where the message has none."""
+    header = np.zeros(len(messages), np.int64)
+    if all(path in layout.places for path in STAMP):
+        seconds, nanoseconds = (layout.values(path, messages)[:, 0].astype(np.int64) for path in STAMP)
+        header = seconds * 1_000_000_000 + nanoseconds
+    return np.concatenate([stamps, header[:, None]], axis=1)
