@@ -7,6 +7,7 @@ import importlib.util
 import os
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,6 +51,26 @@ def kernel_device():
     return "cuda" if HAS_GPU else "cpu"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _interpreter_rounds_like_a_gpu():
+    """Triton's interpreter cuts float32 off to bfloat16, where a GPU rounds to nearest even."""
+    if HAS_GPU or importlib.util.find_spec("triton") is None:
+        yield
+        return
+    interpreter = importlib.import_module("triton.runtime.interpreter")
+    cut_off = interpreter._convert_float
+
+    def convert(values, source, target, rounding):
+        if not (source.is_fp32() and target.is_bf16()):
+            return cut_off(values, source, target, rounding)
+        rounded = torch.from_numpy(np.array(values, dtype=np.float32)).to(torch.bfloat16)
+        return rounded.view(torch.int16).numpy().view(np.uint16)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interpreter, "_convert_float", convert)
+        yield
+
+
 @dataclass(frozen=True)
 class Backend:
     """One implementation behind one call; inputs go to its device, results come back to the host."""
@@ -68,9 +89,17 @@ class Backend:
     def module(self, op):
         """The module that implements `op` here."""
         file = {"reference": "reference", "pytorch": "torch_backend", "kernel": "triton_kernel"}[self.name]
-        if self.name == "kernel" and importlib.util.find_spec("triton") is None:
-            pytest.skip("triton is not installed")
         return importlib.import_module(f"robocache.ops.{op}.{file}")
+
+    def _directly(self, op, function, *arguments):
+        """Past the public call, which on a CPU never chooses the kernels."""
+        if self.name != "kernel":
+            return getattr(self.module(op), function)(*arguments)
+        if importlib.util.find_spec("triton") is None:
+            pytest.skip("triton is not installed")
+        # numpy, inside the interpreter, warns of NaN in lanes that a GPU computes and drops in silence.
+        with np.errstate(all="ignore"):
+            return getattr(self.module(op), function)(*arguments)
 
     def _here(self, value):
         if isinstance(value, (list, tuple)) and any(isinstance(item, torch.Tensor) for item in value):
@@ -86,8 +115,8 @@ class Backend:
                 data, times, targets, policy=policy, lengths=lengths, return_valid=True, backend=self.public_name
             )
         else:
-            module = self.module("resample_trajectories")
-            result = module.resample_trajectories(data, times, targets, policy, lengths)
+            name = "resample_trajectories"
+            result = self._directly(name, name, data, times, targets, policy, lengths)
         return tuple(part.cpu() for part in result)
 
     def fuse(self, data_list, times_list, targets, policies=None, lengths_list=None):
@@ -104,7 +133,7 @@ class Backend:
             }
             fused = rc.fuse_streams(streams, targets, backend=self.public_name)
             return fused.data.cpu(), fused.valid.cpu()
-        result = self.module("fuse_multimodal").fuse(data_list, times_list, targets, policies, lengths_list)
+        result = self._directly("fuse_multimodal", "fuse", data_list, times_list, targets, policies, lengths_list)
         return tuple(part.cpu() for part in result)
 
     def voxelize(self, points, features=None, mode="occupancy", **grid):
@@ -119,10 +148,8 @@ class Backend:
             ).cpu()
         size = grid["voxel_size"]
         size = tuple(size) if isinstance(size, (list, tuple)) else (size,) * 3
-        module = self.module("voxelize_pointcloud")
-        return module.voxelize_pointcloud(
-            points, features, grid["grid_min"], size, grid["grid_size"], mode, offsets, outside
-        ).cpu()
+        name, box = "voxelize_pointcloud", (grid["grid_min"], size, grid["grid_size"])
+        return self._directly(name, name, points, features, *box, mode, offsets, outside).cpu()
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
@@ -157,11 +184,13 @@ def assert_one_rounding():
         slack = scale * (operations * unit + 1.0e-15)
         half_ulp = (exact.abs() + slack) * (torch.finfo(actual.dtype).eps / 2)
         half_ulp = half_ulp.clamp(min=torch.finfo(actual.dtype).smallest_normal * torch.finfo(actual.dtype).eps)
-        assert torch.equal(actual.isnan(), exact.isnan()), f"NaN in other places: {actual} and {exact}"
+        assert torch.equal(actual.isnan(), exact.isnan()), "NaN in other places"
         error = (actual.double() - exact).abs()
         same = (actual.double() == exact) | exact.isnan()
         excess = torch.where(same, 0.0, error - half_ulp - slack)
-        assert bool((excess <= 0).all()), f"off by {error[excess > 0].tolist()}: {actual} is not {exact} rounded once"
+        wrong = (excess > 0).nonzero()
+        at = tuple(wrong[0].tolist()) if len(wrong) else None
+        assert at is None, f"{actual[at]} at {at} and {len(wrong) - 1} more are not {exact[at]} rounded once"
 
     return check
 
