@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import threading
 from collections.abc import Iterator
@@ -87,13 +86,13 @@ class Leak:
     """Keeps one thing a call, so that a detector has something to find.
 
     Args:
-        kind: "tensor" (`size_bytes` on `device`), "object" (a small Python object), "file", "thread" or "mapping".
-        size_bytes: For "tensor" and "mapping": bytes kept each time.
+        kind: "tensor" (`size_bytes` on `device`), "object" (a small Python object), "file" or "thread".
+        size_bytes: For "tensor": bytes kept each time.
         every: Keep one only at every so many calls.
         device: Where tensors are kept.
     """
 
-    KINDS = ("tensor", "object", "file", "thread", "mapping")
+    KINDS = ("tensor", "object", "file", "thread")
 
     def __init__(self, kind: str, *, size_bytes: int = 512, every: int = 1, device: str = "cpu") -> None:
         if kind not in self.KINDS:
@@ -116,7 +115,6 @@ class Leak:
             "object": lambda: {"leaked": self._calls},
             "file": lambda: os.open(os.devnull, os.O_RDONLY),
             "thread": self._thread,
-            "mapping": self._mapping,
         }
         self._kept.append(make[self.kind]())
 
@@ -141,6 +139,3 @@ class Leak:
         thread = threading.Thread(target=self._may_end.wait, daemon=True)
         thread.start()
         return thread
-
-    def _mapping(self) -> object:
-        return mmap.mmap(-1, self._size_bytes)

@@ -1,0 +1,117 @@
+"""Inference on several CUDA streams at once: bit for bit right, truly overlapping, and told apart from a race."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from robocache.errors import DeviceError
+from robocache.stress.report import Lines, Report, silent
+from robocache.stress.settings import Settings
+from robocache.stress.workload import Workload, infer, make_input_set, right_elements
+
+STREAMS = 4
+ITERATIONS = 100
+CONTROLS = 10
+_SLEEP_CYCLES = 50_000_000  # some 30 ms: long enough for the host to queue work on every stream behind it
+
+
+def multistream_inference(
+    settings: Settings, lines: Lines = silent, *, streams: int = STREAMS, iterations: int = ITERATIONS
+) -> Report:
+    """`streams` streams run `iterations` each, on inputs of their own.
+
+    A failure of the report is a wrong element on any stream, streams whose work never overlapped, or a control that
+    did not work: without `wait_stream` behind a slow writer the results must be wrong, with it they must be right.
+
+    Raises:
+        DeviceError: `settings.device` is not a GPU: nothing else has streams.
+    """
+    if torch.device(settings.device).type != "cuda":
+        raise DeviceError(f"streams need a CUDA device, but device is {settings.device!r}")
+    started = time.monotonic()
+    wrong, overlap_ms = _run_streams(settings, streams, iterations)
+    raced = sum(_wrong_after_slow_writer(settings, waits=False) > 0 for _ in range(CONTROLS))
+    waited = sum(_wrong_after_slow_writer(settings, waits=True) > 0 for _ in range(CONTROLS))
+    failures = [f"stream {index}: {count} elements are wrong" for index, count in enumerate(wrong) if count]
+    if overlap_ms <= 0:
+        failures.append("the streams never worked at the same time, so nothing was shown")
+    if raced < CONTROLS:
+        failures.append(f"without wait_stream only {raced} of {CONTROLS} results were wrong: a race would go unseen")
+    if waited:
+        failures.append(f"with wait_stream {waited} of {CONTROLS} results were wrong")
+    lines(
+        f"{streams} streams x {iterations} iterations: {sum(wrong)} wrong elements, {overlap_ms:.1f} ms with all at work"
+    )
+    return Report(
+        "multistream-inference",
+        settings.device,
+        iterations=streams * iterations,
+        seconds=time.monotonic() - started,
+        failures=tuple(failures),
+        measured={"wrong_elements": sum(wrong), "overlap_ms": overlap_ms, "races_seen": raced},
+    )
+
+
+def _run_streams(settings: Settings, count: int, iterations: int) -> tuple[list[int], float]:
+    """Wrong elements of each stream, and for how many ms all of them were at work."""
+    device = torch.device(settings.device)
+    workloads = [
+        Workload(batch=settings.batch_size, device=device, seed=settings.seed + index) for index in range(count)
+    ]
+    streams = [torch.cuda.Stream(device) for _ in range(count)]
+    for workload, stream in zip(workloads, streams, strict=True):  # kernels are compiled here, not in the measurement
+        _warm_up(workload, stream)
+    torch.cuda.synchronize(device)
+    origin, starts, ends = (_events(1)[0], _events(count), _events(count))
+    origin.record()
+    for stream, start in zip(streams, starts, strict=True):
+        with torch.cuda.stream(stream):
+            torch.cuda._sleep(_SLEEP_CYCLES)  # noqa: SLF001  PyTorch's own way to keep a stream busy
+            start.record()
+    for iteration in range(iterations):
+        for workload, stream in zip(workloads, streams, strict=True):
+            with torch.cuda.stream(stream):
+                workload.run(iteration)
+    for stream, end in zip(streams, ends, strict=True):
+        end.record(stream)
+    wrong = []
+    for workload, stream in zip(workloads, streams, strict=True):
+        with torch.cuda.stream(stream):
+            wrong.append(workload.wrong_elements())
+    torch.cuda.synchronize(device)
+    last_start = max(origin.elapsed_time(start) for start in starts)
+    first_end = min(origin.elapsed_time(end) for end in ends)
+    return wrong, first_end - last_start
+
+
+def _warm_up(workload: Workload, stream: torch.cuda.Stream) -> None:
+    stream.wait_stream(torch.cuda.current_stream(stream.device))  # the inputs were made there
+    with torch.cuda.stream(stream):
+        for iteration in range(3):
+            workload.run(iteration)
+        workload.wrong_elements()
+
+
+def _wrong_after_slow_writer(settings: Settings, *, waits: bool) -> int:
+    """One result, computed on one stream from inputs that another stream still writes: how many elements are wrong."""
+    device = torch.device(settings.device)
+    inputs = make_input_set(settings.seed, batch=1, device=device)
+    streams, points = inputs.fresh()
+    points.zero_()
+    writer, reader = torch.cuda.Stream(device), torch.cuda.Stream(device)
+    torch.cuda.synchronize(device)
+    with torch.cuda.stream(writer):
+        torch.cuda._sleep(_SLEEP_CYCLES)  # noqa: SLF001  PyTorch's own way to keep a stream busy
+        points.copy_(inputs.points)
+    if waits:
+        reader.wait_stream(writer)
+    with torch.cuda.stream(reader):
+        right = int(right_elements(*infer(streams, points), inputs))
+    torch.cuda.synchronize(device)
+    return inputs.elements - right
+
+
+def _events(count: int) -> list[torch.cuda.Event]:
+    return [torch.cuda.Event(enable_timing=True) for _ in range(count)]

@@ -1,0 +1,218 @@
+"""What a process holds, counted exactly: bytes, objects, files, threads.
+
+Resident memory wanders by many megabytes without a leak; live heap bytes stay the same to the byte. So a leak is
+looked for in exact counters; resident and driver memory are watched too, against budgets.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import math
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from robocache.errors import ArgumentError
+
+MEGABYTE = 1e6
+_WANDERING = 32 * MEGABYTE  # resident memory of a clean run with changing shapes wanders by 18 MB
+_PARTS = 4
+# Small change of the interpreter itself: counted as a leak only if it grew in every part, and by more than this.
+_LEAST_PER_ROUND = {"heap_bytes": 4.0, "python_blocks": 0.25}
+
+
+@dataclass(frozen=True)
+class Counter:
+    """One thing that can be counted.
+
+    Args:
+        name: What is counted; ends in `_bytes` where those are bytes.
+        read: The count now; NaN where it cannot be read here.
+        budget_per_day: What may be gained in 24 hours, at a steady rate, before it is a leak.
+        noise: By how much it may wander without meaning anything; 0: it is exact and comes back to the same value.
+    """
+
+    name: str
+    read: Callable[[], float]
+    budget_per_day: float
+    noise: float = 0.0
+
+    @property
+    def is_exact(self) -> bool:
+        """It comes back to the same value to the unit."""
+        return self.noise == 0
+
+    @property
+    def is_bytes(self) -> bool:
+        """Bytes, and not pieces."""
+        return self.name.endswith("_bytes")
+
+
+def host_counters() -> tuple[Counter, ...]:
+    """Of this process: heap, Python objects, tensors, threads, files, shared memory, mappings, resident memory."""
+    process = psutil.Process()
+    maps = _Mappings()
+    return (
+        Counter("heap_bytes", _heap_bytes, 500 * MEGABYTE),
+        Counter("python_blocks", lambda: float(sys.getallocatedblocks()), 5_000_000),
+        Counter("tensors", _tensors, 24),
+        Counter("threads", lambda: float(threading.active_count()), 24),
+        Counter("open_files", lambda: float(process.num_fds()), 24),
+        Counter("shared_memory_bytes", maps.shared_bytes, 100 * MEGABYTE),
+        Counter("mappings", maps.count, 1_000, noise=100),  # the allocator maps large blocks one by one
+        Counter("resident_bytes", lambda: float(process.memory_info().rss), 500 * MEGABYTE, _WANDERING),
+    )
+
+
+def device_counters(device: torch.device | str) -> tuple[Counter, ...]:
+    """Of a CUDA device: what PyTorch has allocated there and pinned here, what the driver has given away.
+
+    The driver's and NVML's counts include other processes, or memory that PyTorch does not know; hence they are not
+    exact. Empty for a device that is not CUDA.
+    """
+    where = torch.device(device)
+    if where.type != "cuda":
+        return ()
+    return (
+        Counter("gpu_allocated_bytes", _cuda_statistic(where, "allocated_bytes.all.current"), 100 * MEGABYTE),
+        Counter("gpu_active_bytes", _cuda_statistic(where, "active_bytes.all.current"), 100 * MEGABYTE),
+        Counter("gpu_reserved_bytes", _cuda_statistic(where, "reserved_bytes.all.current"), 100 * MEGABYTE),
+        Counter("pinned_bytes", _pinned_bytes, 100 * MEGABYTE),
+        Counter("driver_bytes", lambda: _driver_bytes(where), 100 * MEGABYTE, _WANDERING),
+    )
+
+
+def read(counters: Sequence[Counter]) -> tuple[float, ...]:
+    """All counts now, after a garbage collection, in the order of `counters`."""
+    gc.collect()
+    return tuple([counter.read() for counter in counters])
+
+
+def leaked_per_round(
+    one_round: Callable[[], object],
+    *,
+    rounds: int,
+    warm_up: int,
+    counters: Sequence[Counter] | None = None,
+) -> dict[str, float]:
+    """Run `one_round` many times; return what grew, per round. Empty means nothing leaked.
+
+    Caches fill during `warm_up`; whatever still grows after it would grow for ever. Threads, files, tensors and device
+    memory may not grow at all; heap bytes and Python objects, which the interpreter uses for itself too, are measured
+    in four parts and have leaked if they grew in each of them.
+
+    Args:
+        one_round: What to try. It must leave nothing behind.
+        rounds: How often, at least 4.
+        warm_up: How often before the first measurement.
+        counters: What to count; None: the exact counters of the host and, if PyTorch uses one, of the current GPU.
+
+    Raises:
+        ArgumentError: Fewer than 4 rounds.
+        RuntimeError: A counter cannot be read here, so nothing can be said about it.
+    """
+    if rounds < _PARTS:
+        raise ArgumentError(f"rounds must be {_PARTS} or more to tell a leak from a late cache, got {rounds}")
+    chosen = _exact_counters() if counters is None else tuple(counters)
+    with QuietCollections():
+        for _ in range(warm_up):
+            one_round()
+        readings = np.zeros((_PARTS + 1, len(chosen)))  # made before, so that keeping them is no growth
+        readings[0] = read(chosen)
+        bounds = [rounds * part // _PARTS for part in range(_PARTS + 1)]
+        for part, (start, end) in enumerate(itertools.pairwise(bounds)):
+            for _ in range(start, end):
+                one_round()
+            readings[part + 1] = read(chosen)
+    leaked = {}
+    for counter, counts in zip(chosen, readings.T, strict=True):
+        if np.isnan(counts).any():
+            raise RuntimeError(f"{counter.name} cannot be read on this machine, so a leak of it cannot be excluded")
+        per_round = float(counts[-1] - counts[0]) / rounds
+        least = _LEAST_PER_ROUND.get(counter.name)
+        if per_round > 0 and (least is None or ((np.diff(counts) > 0).all() and per_round >= least)):
+            leaked[counter.name] = per_round
+    return leaked
+
+
+class QuietCollections:
+    """Make `gc.collect()` cheap within a `with` block: what lives at its start is not looked at again.
+
+    A collection then costs microseconds instead of a tenth of a second, so that it can precede every measurement.
+    """
+
+    def __enter__(self) -> QuietCollections:
+        gc.collect()
+        self._freezes = gc.get_freeze_count() == 0  # else somebody else froze, and will thaw
+        if self._freezes:
+            gc.freeze()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._freezes:
+            gc.unfreeze()
+
+
+def _exact_counters() -> tuple[Counter, ...]:
+    counters = host_counters()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        counters += device_counters(torch.device("cuda", torch.cuda.current_device()))
+    return tuple(counter for counter in counters if counter.is_exact)
+
+
+def _heap_bytes() -> float:
+    """Live bytes of malloc; under another allocator than the C library's this reads 0, which is no count."""
+    heap_info = getattr(psutil, "heap_info", None)
+    if heap_info is None:
+        return math.nan
+    heap = heap_info()
+    return float(heap.heap_used + heap.mmap_used) or math.nan
+
+
+def _tensors() -> float:
+    # By type, never by isinstance: that may run code of whatever object comes along.
+    return float(sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects()))
+
+
+class _Mappings:
+    """`/proc/self/maps`, where there is one."""
+
+    def __init__(self) -> None:
+        self._path = Path("/proc/self/maps")
+
+    def count(self) -> float:
+        return float(self._read().count(b"\n")) or math.nan
+
+    def shared_bytes(self) -> float:
+        text = self._read()
+        if not text:
+            return math.nan
+        if b"/dev/shm/" not in text and b"/memfd:" not in text:
+            return 0.0
+        shared = [line for line in text.splitlines() if b"/dev/shm/" in line or b"/memfd:" in line]
+        ranges = [line.split(b" ", 1)[0].split(b"-") for line in shared]
+        return float(sum(int(end, 16) - int(start, 16) for start, end in ranges))
+
+    def _read(self) -> bytes:
+        return self._path.read_bytes() if self._path.exists() else b""
+
+
+def _cuda_statistic(device: torch.device, name: str) -> Callable[[], float]:
+    return lambda: float(torch.cuda.memory_stats(device).get(name, 0))
+
+
+def _pinned_bytes() -> float:
+    statistics = getattr(torch.cuda, "host_memory_stats", None)  # PyTorch before 2.7 does not count them
+    return math.nan if statistics is None else float(statistics().get("allocated_bytes.current", 0))
+
+
+def _driver_bytes(device: torch.device) -> float:
+    free, total = torch.cuda.mem_get_info(device)
+    return float(total - free)

@@ -1,0 +1,176 @@
+"""The iteration that every scenario repeats: a fuse of three sensors and an occupancy grid, both verified.
+
+An iteration makes its inputs afresh (new memory, known content), runs both operations and compares both results with
+what the reference says about these inputs: the grid bit for bit, the fuse to one rounding of bfloat16. A result is
+compared only after the following iteration has run, so that an operation which hands out memory it still writes to is
+found too. On a GPU the comparison adds up on the device; nothing waits until `wrong_elements` is asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robocache import ops
+from robocache.ops.fuse_multimodal import reference as fuse_reference
+from robocache.ops.voxelize_pointcloud import reference as voxel_reference
+from robocache.policies import Linear
+
+STREAMS = ((30, 512), (100, 64), (200, 12))  # (samples, columns) of vision, state and force, each at its own rate
+TARGETS = 50
+POINTS = 100_000
+GRID = (128, 128, 128)
+GRID_MIN = (-10.0, -10.0, -10.0)
+VOXEL_SIZE = 0.1
+SPAN_S = 1.0
+_EPOCH_S = 1_760_000_000
+_TIMES = (torch.int64, torch.float64, torch.float32)  # one after the other over the input sets
+
+
+@dataclass(frozen=True)
+class InputSet:
+    """Inputs of one iteration and what must come out.
+
+    Args:
+        streams: data [batch, source, dim] bfloat16 and times [batch, source] of each stream, and the targets' times
+            [batch, target] last: the positional arguments of `fuse_multimodal`.
+        points: [point, 3] float32, some outside the grid, some NaN or infinite.
+        lowest: [batch, target, sum of dims] bfloat16: the least that a right fuse may give.
+        highest: The most.
+        grid: [x, y, z] int32.
+    """
+
+    streams: tuple[Tensor, ...]
+    points: Tensor
+    lowest: Tensor
+    highest: Tensor
+    grid: Tensor
+
+    @property
+    def elements(self) -> int:
+        """How many elements both results have together."""
+        return self.lowest.numel() + self.grid.numel()
+
+    def fresh(self) -> tuple[list[Tensor], Tensor]:
+        """The inputs in new memory."""
+        return [stream.clone() for stream in self.streams], self.points.clone()
+
+
+def make_input_set(seed: int, *, batch: int, device: str | torch.device = "cpu") -> InputSet:
+    """Random sensors of one second and a random cloud; the dtype of the times follows from the seed.
+
+    Args:
+        seed: Different seeds give different inputs.
+        batch: Episodes in the fuse.
+        device: Where the inputs and the expectations lie. The reference runs on the host.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    times_dtype = _TIMES[seed % len(_TIMES)]
+    data, times = [], []
+    for source, dim in STREAMS:
+        data.append(torch.randn(batch, source, dim, generator=generator).to(torch.bfloat16))
+        jittered = torch.rand(batch, source, generator=generator, dtype=torch.float64).sort(dim=1).values
+        times.append(_as_times(jittered * SPAN_S, times_dtype))
+    targets = _as_times(torch.rand(batch, TARGETS, generator=generator, dtype=torch.float64) * SPAN_S, times_dtype)
+    points = torch.rand(POINTS, 3, generator=generator) * 15 - 11  # the grid ends at 2.8
+    points[:100] = torch.nan
+    points[100:200, 1] = torch.inf
+    lowest, highest = _bounds(data, times, targets)
+    grid = voxel_reference.voxelize_pointcloud(
+        points, None, GRID_MIN, (VOXEL_SIZE,) * 3, GRID, "occupancy", None, "drop"
+    )
+    pairs = [each for pair in zip(data, times, strict=True) for each in pair]
+    return InputSet(
+        streams=tuple(each.to(device) for each in (*pairs, targets)),
+        points=points.to(device),
+        lowest=lowest.to(device),
+        highest=highest.to(device),
+        grid=grid.to(device),
+    )
+
+
+def infer(streams: list[Tensor], points: Tensor) -> tuple[Tensor, Tensor]:
+    """What the seed document calls inference: fused [batch, target, 588] bfloat16 and grid [128, 128, 128] int32."""
+    fused = ops.fuse_multimodal(*streams)
+    grid = ops.voxelize_pointcloud(points, grid_min=GRID_MIN, voxel_size=VOXEL_SIZE, grid_size=GRID, mode="occupancy")
+    return fused, grid
+
+
+class Workload:
+    """Iterations over a few input sets, each result verified.
+
+    Args:
+        batch: Episodes in the fuse.
+        device: Where to run.
+        seed: Two workloads with different seeds have different inputs.
+        input_sets: How many different inputs are taken in turn.
+    """
+
+    def __init__(
+        self, *, batch: int = 4, device: str | torch.device = "cpu", seed: int = 0, input_sets: int = 3
+    ) -> None:
+        self.device = torch.device(device)
+        self._sets = [
+            make_input_set(seed * input_sets + index, batch=batch, device=device) for index in range(input_sets)
+        ]
+        self._right = torch.zeros((), dtype=torch.int64, device=device)
+        self._compared = 0
+        self._held: tuple[Tensor, Tensor, InputSet] | None = None
+
+    def run(self, iteration: int) -> None:
+        """One iteration; the result of the one before it is verified."""
+        inputs = self._sets[iteration % len(self._sets)]
+        fused, grid = infer(*inputs.fresh())
+        self._verify_held()
+        self._held = (fused, grid, inputs)
+
+    def wrong_elements(self) -> int:
+        """How many elements of all results so far are not what they must be; waits for the device."""
+        self._verify_held()
+        return self._compared - int(self._right)
+
+    def _verify_held(self) -> None:
+        if self._held is not None:
+            fused, grid, inputs = self._held
+            self._held = None
+            self._right += right_elements(fused, grid, inputs)
+            self._compared += inputs.elements
+
+
+def right_elements(fused: Tensor, grid: Tensor, inputs: InputSet) -> Tensor:
+    """[] int64 on the device: how many of the `inputs.elements` elements of a result are right."""
+    if fused.shape != inputs.lowest.shape or fused.dtype != inputs.lowest.dtype or grid.shape != inputs.grid.shape:
+        return inputs.grid.new_zeros((), dtype=torch.int64)
+    # Clamping into the bounds changes nothing that is right; a NaN is equal to nothing.
+    right = (torch.clamp(fused, inputs.lowest, inputs.highest) == fused).sum()
+    return right + (grid == inputs.grid).sum()
+
+
+def _as_times(seconds: Tensor, dtype: torch.dtype) -> Tensor:
+    if dtype == torch.int64:
+        return (seconds * 1e9).round().to(torch.int64) + _EPOCH_S * 1_000_000_000
+    return (seconds + _EPOCH_S if dtype == torch.float64 else seconds).to(dtype)
+
+
+def _bounds(data: list[Tensor], times: list[Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The bfloat16 neighbours of the exact result: arithmetic in float32, then one rounding, ends between them."""
+    exact, _ = fuse_reference.fuse(
+        [each.double() for each in data], times, targets, [Linear()] * len(data), [None] * len(data)
+    )
+    slack = 4 * torch.finfo(torch.float32).eps * max(float(each.abs().max()) for each in data)
+    return _toward(exact - slack, -torch.inf), _toward(exact + slack, torch.inf)
+
+
+def _toward(exact: Tensor, direction: float) -> Tensor:
+    """The next bfloat16 in a direction, or the value itself where it is one."""
+    rounded = exact.to(torch.bfloat16)
+    # bfloat16 is the upper half of float32, where neighbours are one integer step apart; nextafter does not serve it.
+    has_passed = rounded.double() > exact if direction < 0 else rounded.double() < exact
+    bits = rounded.view(torch.int16)
+    away_from_zero = (rounded > 0) if direction > 0 else (rounded < 0)
+    step = torch.where(away_from_zero | (rounded == 0), 1, -1).to(torch.int16)
+    tiny = torch.tensor(torch.finfo(torch.bfloat16).tiny * (1 if direction > 0 else -1), dtype=torch.bfloat16)
+    moved = torch.where(rounded == 0, tiny, (bits + step).view(torch.bfloat16))
+    return torch.where(has_passed, moved, rounded)
