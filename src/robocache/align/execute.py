@@ -55,6 +55,7 @@ class AlignedEpisode:
         fused: [T, sum of D]: the floating streams side by side, in the widest of their dtypes.
         slices: Where each floating stream's columns lie in `fused`.
         scans: The point clouds, by stream.
+        columns: One name a column, by stream; empty where the recording gives none.
         policies: What was done between two samples, by stream; durations in nanoseconds.
         attributes: What else the recording said about the episode.
     """
@@ -68,6 +69,7 @@ class AlignedEpisode:
     fused: Tensor
     slices: Mapping[str, slice]
     scans: Mapping[str, AlignedScans]
+    columns: Mapping[str, tuple[str, ...]]
     policies: Mapping[str, Policy]
     attributes: Mapping[str, object]
 
@@ -105,6 +107,7 @@ def align_episode(
         fused=fused,
         slices=slices,
         scans=scans,
+        columns={planned.name: planned.stream.columns for planned in plan.streams},
         policies={planned.name: planned.policy for planned in plan.streams},
         attributes=dict(episode.attributes),
     )

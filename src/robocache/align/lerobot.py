@@ -45,7 +45,6 @@ class LeRobotWriter:
     Args:
         folder: An empty folder; give it one of `staged_folder`, so that the dataset appears whole or not at all.
         rate: Frames a second.
-        names: Column names by stream; streams without get none.
         extra: Written into meta/info.json under "robocache": where the data came from.
     """
 
@@ -54,12 +53,10 @@ class LeRobotWriter:
         folder: Path,
         rate: Fraction,
         *,
-        names: Mapping[str, tuple[str, ...]] | None = None,
         extra: Mapping[str, object] | None = None,
     ) -> None:
         self._folder = folder
         self._rate = rate
-        self._names = dict(names or {})
         self._extra = dict(extra or {})
         self._features: dict[str, dict[str, Any]] = {}
         self._tasks: dict[str, int] = {}
@@ -83,11 +80,17 @@ class LeRobotWriter:
         """Write one episode.
 
         Raises:
-            ShapeError: Its features are not those of the episodes before it.
+            ShapeError: It has no frames, or its features are not those of the episodes before it.
             ArgumentError: Two streams would have the same feature name.
         """
+        if not len(aligned.times_ns):
+            raise ShapeError(f"{aligned.source}: {aligned.name} has no frames; align it to a faster clock")
         columns = self._columns(aligned)
-        features = {name: self._describe(aligned, name, column) for name, column in columns.items()}
+        names = {feature_name(stream): list(aligned.columns[stream]) for stream in aligned.data}
+        features: dict[str, dict[str, Any]] = {
+            name: {"dtype": column.dtype.name, "shape": [column.shape[1]], "names": names.get(name) or None}
+            for name, column in columns.items()
+        }
         if self._features and features != self._features:
             differing = sorted(
                 name for name in {*features, *self._features} if features.get(name) != self._features.get(name)
@@ -125,12 +128,9 @@ class LeRobotWriter:
         pq.write_table(pa.Table.from_pylist(self._episodes), self._folder / EPISODES_PATH)
         pq.write_table(_task_table(self._tasks), meta / "tasks.parquet")
         (meta / "info.json").write_text(json.dumps(self._info(), indent=4), encoding="utf-8")
-        features = self._info()["features"]
         statistics = {
-            name: FeatureStatistics.together([episode[name] for episode in self._statistics]).as_lists(
-                is_integer=_is_integer(features[name]["dtype"])
-            )
-            for name in features
+            name: FeatureStatistics.together([episode[name] for episode in self._statistics]).as_lists()
+            for name in self._statistics[0]
         }
         (meta / "stats.json").write_text(json.dumps(statistics, indent=4), encoding="utf-8")
 
@@ -143,11 +143,8 @@ class LeRobotWriter:
                 raise ArgumentError(f"{message}; rename or leave out one of them")
             if stream in aligned.data:
                 values = aligned.data[stream]
-                columns[name] = (
-                    (values.float() if values.dtype.itemsize < 4 and values.is_floating_point() else values)
-                    .cpu()
-                    .numpy()
-                )
+                is_half = values.is_floating_point() and values.itemsize < 4  # which the format has no column for
+                columns[name] = (values.float() if is_half else values).cpu().numpy()
             else:
                 columns[name] = aligned.scans[stream].scan[:, None]
         for stream, valid in aligned.valid.items():
@@ -155,13 +152,6 @@ class LeRobotWriter:
             columns[f"age_ns.{feature_name(stream)}"] = aligned.age_ns[stream][:, None]
         columns["time_ns"] = aligned.times_ns[:, None]
         return columns
-
-    def _describe(self, aligned: AlignedEpisode, name: str, column: Column) -> dict[str, Any]:
-        names = next(
-            (self._names[stream] for stream in aligned.data if feature_name(stream) == name and stream in self._names),
-            (),
-        )
-        return {"dtype": column.dtype.name, "shape": [column.shape[1]], "names": list(names) or None}
 
     def _bookkeeping(self, aligned: AlignedEpisode, task: int) -> dict[str, Column]:
         frames = np.arange(len(aligned.times_ns), dtype=np.int64)
@@ -200,16 +190,14 @@ class LeRobotWriter:
             "tasks": [task],
             "length": length,
         }
-        described = self._info()["features"]
         for name, measured in statistics.items():
-            for key, values in measured.as_lists(is_integer=_is_integer(described[name]["dtype"])).items():
-                row[f"stats/{name}/{key}"] = values
+            row |= {f"stats/{name}/{key}": values for key, values in measured.as_lists().items()}
         row["meta/episodes/chunk_index"] = 0
         row["meta/episodes/file_index"] = 0
         return row
 
     def _info(self) -> dict[str, Any]:
-        kept = {
+        kept: dict[str, dict[str, Any]] = {
             name: {"dtype": "float32" if name == "timestamp" else "int64", "shape": [1], "names": None}
             for name in BOOKKEEPING
         }
@@ -256,10 +244,6 @@ def _task_table(tasks: Mapping[str, int]) -> pa.Table:
         {"task_index": pa.array(tasks.values(), pa.int64()), "__index_level_0__": pa.array(tasks, pa.string())}
     )
     return table.replace_schema_metadata({"pandas": json.dumps(pandas)})
-
-
-def _is_integer(dtype: str) -> bool:
-    return dtype.startswith(("int", "uint", "bool"))
 
 
 def _text(value: object) -> str | None:

@@ -16,16 +16,16 @@ class FeatureStatistics:
     """Of one feature, over frames. NaN values are left out; a column that is all NaN stays NaN.
 
     Args:
-        low: [dim] smallest.
-        high: [dim] largest.
+        low: [dim] smallest, in the feature's own dtype if that is whole numbers, float64 otherwise.
+        high: [dim] largest, the same.
         mean: [dim].
         variance: [dim], of the population.
         present: [dim], how many values were no NaN.
         frames: How many frames.
     """
 
-    low: Float64
-    high: Float64
+    low: npt.NDArray[np.generic]
+    high: npt.NDArray[np.generic]
     mean: Float64
     variance: Float64
     present: Float64
@@ -33,19 +33,21 @@ class FeatureStatistics:
 
     @classmethod
     def of(cls, values: npt.NDArray[np.generic]) -> FeatureStatistics:
-        """Measure values [frames, dim]."""
-        numbers = values.astype(np.float64)
-        is_present = ~np.isnan(numbers)
+        """Measure values [frames, dim], of at least one frame."""
+        if not np.issubdtype(values.dtype, np.floating):
+            # The extremes stay whole: a float64 of nanoseconds since 1970 is only good to 256 ns.
+            numbers = values.astype(np.int64)
+            present = np.full(values.shape[1], float(len(values)))
+            low, high = numbers.min(axis=0), numbers.max(axis=0)
+            return cls(low, high, numbers.mean(axis=0), numbers.var(axis=0), present, len(values))
+        floats = values.astype(np.float64)
+        is_present = ~np.isnan(floats)
         present = is_present.sum(axis=0).astype(np.float64)
         with np.errstate(invalid="ignore"):
-            mean = np.where(is_present, numbers, 0.0).sum(axis=0) / present
-            variance = np.where(is_present, (numbers - mean) ** 2, 0.0).sum(axis=0) / present
-        low = np.where(is_present, numbers, np.inf).min(axis=0, initial=np.inf)
-        high = np.where(is_present, numbers, -np.inf).max(axis=0, initial=-np.inf)
-        is_empty = present == 0
-        return cls(
-            np.where(is_empty, np.nan, low), np.where(is_empty, np.nan, high), mean, variance, present, len(values)
-        )
+            mean = np.where(is_present, floats, 0.0).sum(axis=0) / present
+            variance = np.where(is_present, (floats - mean) ** 2, 0.0).sum(axis=0) / present
+        low, high = np.fmin.reduce(floats), np.fmax.reduce(floats)
+        return cls(low, high, mean, variance, present, len(values))
 
     @classmethod
     def together(cls, parts: Sequence[FeatureStatistics]) -> FeatureStatistics:
@@ -57,19 +59,15 @@ class FeatureStatistics:
             mean = _weighted(weights, [part.mean for part in parts])
             spread = [part.variance + (part.mean - mean) ** 2 for part in parts]
             variance = _weighted(weights, spread)
-        low = np.fmin.reduce([part.low for part in parts])
-        high = np.fmax.reduce([part.high for part in parts])
+        low = np.fmin.reduce(np.stack([part.low for part in parts]))
+        high = np.fmax.reduce(np.stack([part.high for part in parts]))
         return cls(low, high, mean, variance, total, sum(part.frames for part in parts))
 
-    def as_lists(self, *, is_integer: bool) -> dict[str, list[float] | list[int]]:
-        """As LeRobot stores it: min, max, mean, std [dim] and count [1]; min and max whole for whole numbers."""
-
-        def extremes(values: Float64) -> list[float] | list[int]:
-            return [int(value) for value in values] if is_integer else values.tolist()
-
+    def as_lists(self) -> dict[str, list[float] | list[int]]:
+        """As LeRobot stores it: min, max, mean, std [dim] and count [1]."""
         return {
-            "min": extremes(self.low),
-            "max": extremes(self.high),
+            "min": self.low.tolist(),
+            "max": self.high.tolist(),
             "mean": self.mean.tolist(),
             "std": np.sqrt(self.variance).tolist(),
             "count": [self.frames],

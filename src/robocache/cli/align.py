@@ -1,0 +1,103 @@
+"""`robocache align`: a recording becomes a training dataset on one clock."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from robocache.cli.console import Printer, json_text, milliseconds
+
+if TYPE_CHECKING:
+    from robocache.cli.conversion import Conversion
+
+
+class Backend(str, Enum):  # noqa: UP042  typer shows the values of this kind of enum
+    """Backends of the command line."""
+
+    cuda = "cuda"
+    native = "native"
+    pytorch = "pytorch"
+
+
+class Span(str, Enum):  # noqa: UP042
+    """Where the clock runs."""
+
+    overlap = "overlap"
+    union = "union"
+
+
+def command(
+    path: Annotated[Path, typer.Argument(help="An MCAP or HDF5 file, or a LeRobot folder.", show_default=False)],
+    rate: Annotated[float, typer.Option(help="Frames a second of the result.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],
+    streams: Annotated[
+        str | None, typer.Option(help="Streams to take, separated by commas; all of them if not given.")
+    ] = None,
+    span: Annotated[Span, typer.Option(help="Where all streams have data, or where any has.")] = Span.overlap,
+    voxel_size: Annotated[float, typer.Option(help="Edge of a voxel in metres, for point clouds.")] = 0.1,
+    task: Annotated[
+        str | None, typer.Option(help="What the robot does, in words; what the recording says if not given.")
+    ] = None,
+    backend: Annotated[Backend | None, typer.Option(help="Where to compute; the best there is if not given.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what RoboCache wrote there before.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Align a recording to one rate; write a LeRobot v3.0 dataset, voxels of its clouds, and a report."""
+    from robocache.align import Rate
+    from robocache.align.staging import SUMMARY, check_output, staged_folder
+    from robocache.cli.conversion import Settings, convert
+    from robocache.cli.report import report
+    from robocache.readers import open_recording
+
+    printer = Printer(json_output=json_output)
+    names = None if streams is None else tuple(name.strip() for name in streams.split(",") if name.strip())
+    settings = Settings(Rate(rate), span.value, names, backend.value if backend else None, voxel_size, task)
+    check_output(out, overwrite=overwrite)
+    with open_recording(path) as recording, staged_folder(out, overwrite=overwrite) as folder:
+        with printer.progress("aligning", len(recording.episode_names)) as advance:
+            conversion = convert(recording, settings, folder, advance)
+        document = conversion.document("align")
+        (folder / "report.html").write_text(report(conversion), encoding="utf-8")
+        (folder / SUMMARY).write_text(json_text(document), encoding="utf-8")
+    printer.document(document | {"out": str(out)})
+    if not json_output:
+        print_conversion(printer, conversion, document)
+        printer.say(f"wrote {out}: LeRobot v3.0, {conversion.frames} frames; look at {out / 'report.html'}")
+
+
+def print_conversion(printer: Printer, conversion: Conversion, document: dict[str, Any]) -> None:
+    """For people: how each stream came through, and how long it took."""
+    episodes = document["episodes"]
+    count = f"{len(episodes)} episode{'s' * (len(episodes) != 1)}"
+    printer.say(f"{conversion.source}: {conversion.format}, {count}, aligned to {conversion.settings.rate.hz:g} Hz")
+    rows = []
+    for name in episodes[0]["streams"]:
+        parts = [(episode["frames"], episode["streams"][name]) for episode in episodes]
+        valid = sum(frames * part["valid_fraction"] for frames, part in parts) / conversion.frames
+        first = parts[0][1]
+        gap = milliseconds(first["max_gap"]) if first["max_gap"] is not None else "any"
+        rows.append(
+            (
+                name,
+                first["feature"],
+                first["policy"],
+                gap,
+                f"{valid:.1%}",
+                milliseconds(max(part["max_age_ns"] for _, part in parts)),
+                str(sum(part["samples"] for _, part in parts)),
+            )
+        )
+    printer.table(("stream", "feature", "between samples", "max gap", "valid", "oldest", "samples"), rows, left=3)
+    for name, voxels in ((name, part["voxels"]) for name, part in episodes[0]["streams"].items() if "voxels" in part):
+        size = " x ".join(str(cells) for cells in voxels["grid_size"])
+        printer.say(
+            f"{name}: {voxels['points']} points of {voxels['scans']} scans in {size} voxels of"
+            f" {voxels['voxel_size']:g} m, {voxels['occupied']} occupied"
+        )
+    steps = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in document["seconds"].items())
+    if document["samples_per_second"] is not None:
+        steps += f"; {document['samples_per_second']:,.0f} samples/s aligned on the {document['device']}"
+    printer.say(steps)

@@ -1,0 +1,212 @@
+"""From a recording to aligned episodes, voxels and a dataset: what `align` and `demo` share."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robocache import __version__
+from robocache.align import Align, AlignedEpisode, Rate, align_episode
+from robocache.align.lerobot import LeRobotWriter, feature_name
+from robocache.cli.console import Advance
+from robocache.cli.voxels import VoxelBox, VoxelScans, voxelize_scans
+from robocache.errors import ArgumentError, BackendUnavailableError
+from robocache.ops import is_cuda_available
+from robocache.ops.installation import cuda_problem
+from robocache.readers import Recording, StreamStatistics, stream_statistics
+from robocache.records import Episode
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked for.
+
+    Args:
+        rate: The clock.
+        span: As for `Align`.
+        streams: Names in the recording, or None for all.
+        backend: "cuda", "pytorch", or None for the best.
+        voxel_size: Metres.
+        task: What the robot does; None: what the recording says.
+    """
+
+    rate: Rate
+    span: Any = "overlap"
+    streams: tuple[str, ...] | None = None
+    backend: str | None = None
+    voxel_size: float = 0.1
+    task: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.voxel_size < float("inf"):
+            raise ArgumentError(f"voxel size must be more than 0 and finite, got {self.voxel_size!r}")
+
+    @property
+    def device(self) -> str:
+        """Where to compute.
+
+        Raises:
+            BackendUnavailableError: "cuda" was asked for and there is none; says why.
+        """
+        if self.backend == "cuda" and not is_cuda_available():
+            raise BackendUnavailableError(f"backend 'cuda' cannot run here: {cuda_problem()}; use --backend pytorch")
+        return "cuda" if is_cuda_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class ConvertedEpisode:
+    """One episode, before and after.
+
+    Args:
+        episode: As recorded.
+        statistics: Of its streams.
+        aligned: On the clock.
+        voxels: By cloud stream.
+    """
+
+    episode: Episode
+    statistics: tuple[StreamStatistics, ...]
+    aligned: AlignedEpisode
+    voxels: dict[str, VoxelScans]
+
+
+@dataclass
+class Conversion:
+    """What a conversion did: the first episode whole, for pictures; of all of them the numbers."""
+
+    settings: Settings
+    source: str
+    format: str
+    first: ConvertedEpisode | None = None
+    episodes: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("read", "align", "voxelize", "write"), 0.0)
+    )
+    samples: int = 0
+    source_bytes: int = 0
+
+    @property
+    def frames(self) -> int:
+        """Frames of all episodes."""
+        return sum(int(episode["frames"]) for episode in self.episodes)
+
+    def document(self, command: str) -> dict[str, Any]:
+        """The summary that stands beside the dataset and that `--json` prints."""
+        align_s = self.seconds["align"]
+        return {
+            "command": command,
+            "robocache": __version__,
+            "source": self.source,
+            "format": self.format,
+            "rate_hz": float(self.settings.rate.hz),
+            "span": self.settings.span,
+            "device": self.settings.device,
+            "frames": self.frames,
+            "samples": self.samples,
+            "seconds": self.seconds,
+            "samples_per_second": self.samples / align_s if align_s else None,
+            "frames_per_second": self.frames / align_s if align_s else None,
+            "episodes": self.episodes,
+        }
+
+
+def convert(
+    recording: Recording, settings: Settings, folder: Path, advance: Advance, *, episodes: Collection[int] | None = None
+) -> Conversion:
+    """Read, align, voxelize and write every episode into a folder.
+
+    Args:
+        recording: Open.
+        settings: What to do.
+        folder: Empty; the dataset goes there.
+        advance: Told of every finished episode.
+        episodes: Which; None: all.
+    """
+    conversion = Conversion(settings, recording.path, recording.format)
+    chosen = range(len(recording.episode_names)) if episodes is None else episodes
+    boxes: dict[str, VoxelBox] = {}
+    extra = {"version": __version__, "source": recording.path, "format": recording.format}
+    with LeRobotWriter(folder, settings.rate.exact_hz, extra=extra) as writer:
+        for index in chosen:
+            converted = _convert_episode(recording, index, conversion, boxes)
+            with _timed(conversion, "write"):
+                writer.add(converted.aligned, task=settings.task)
+                for name, voxels in converted.voxels.items():
+                    voxels.save(folder / "voxels" / feature_name(name) / f"episode_{index:06d}.npz")
+            conversion.first = conversion.first or converted
+            conversion.episodes.append(episode_document(converted))
+            advance(f"{converted.episode.name}, {len(converted.aligned.times_ns)} frames")
+    return conversion
+
+
+def episode_document(converted: ConvertedEpisode) -> dict[str, Any]:
+    """The numbers of one converted episode."""
+    aligned = converted.aligned
+    streams = {}
+    for measured in converted.statistics:
+        name = measured.name
+        valid, age_ns = aligned.valid[name].cpu().numpy(), aligned.age_ns[name]
+        policy = aligned.policies[name]
+        streams[name] = {
+            "feature": feature_name(name),
+            "samples": measured.count,
+            "policy": type(policy).__name__,
+            **dataclasses.asdict(policy),
+            "valid_fraction": float(valid.mean()),
+            "max_age_ns": int(abs(age_ns).max()),
+            "gaps_ns": [list(gap) for gap in measured.gaps],
+        }
+        if name in converted.voxels:
+            streams[name]["voxels"] = converted.voxels[name].document()
+    return {
+        "name": aligned.name,
+        "frames": len(aligned.times_ns),
+        "start_ns": int(aligned.times_ns[0]),
+        "end_ns": int(aligned.times_ns[-1]),
+        "streams": streams,
+    }
+
+
+def _convert_episode(
+    recording: Recording, index: int, conversion: Conversion, boxes: dict[str, VoxelBox]
+) -> ConvertedEpisode:
+    settings = conversion.settings
+    with _timed(conversion, "read"):
+        episode = recording.read_episode(index, settings.streams)
+        statistics = tuple(stream_statistics(stream) for stream in episode.streams.values())
+    conversion.samples += sum(measured.count for measured in statistics)
+    conversion.source_bytes += sum(stream.nbytes for stream in episode.streams.values())
+    with _timed(conversion, "align"):
+        spec = Align(settings.rate, span=settings.span)
+        aligned = align_episode(episode, spec, backend=settings.backend, device=settings.device)
+        _wait_for(settings.device)
+    voxels: dict[str, VoxelScans] = {}
+    with _timed(conversion, "voxelize"):
+        for name, scans in aligned.scans.items():
+            voxels[name] = voxelize_scans(
+                scans, settings.voxel_size, box=boxes.get(name), backend=settings.backend, device=settings.device
+            )
+            # One box for all episodes, so that their grids can be compared.
+            boxes[name] = voxels[name].box
+        _wait_for(settings.device)
+    return ConvertedEpisode(episode, statistics, aligned, voxels)
+
+
+@contextmanager
+def _timed(conversion: Conversion, step: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    conversion.seconds[step] += time.perf_counter() - start
+
+
+def _wait_for(device: str) -> None:
+    # Work on a GPU is only enqueued when a call returns; the clock must not stop before it is done.
+    if device == "cuda":
+        torch.cuda.synchronize()

@@ -1,0 +1,81 @@
+"""`robocache demo`: the whole way, on a robot whose true motion is known."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robocache.cli.align import print_conversion
+from robocache.cli.console import Printer, json_text
+from robocache.errors import OutputError
+
+if TYPE_CHECKING:
+    from robocache.cli.truth import StreamError
+
+RATE_HZ = 50
+DEFAULT_OUT = Path("robocache-demo")
+
+
+def command(
+    out: Annotated[Path, typer.Option(help="The folder to write; an earlier demo there is replaced.")] = DEFAULT_OUT,
+    seconds: Annotated[float, typer.Option(help="Length of the recording, 1 to 600.")] = 20.0,
+    seed: Annotated[int, typer.Option(help="Another robot, the same for the same number.", min=0)] = 0,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Record a simulated robot, align it to 50 Hz, voxelize its lidar; compare with the truth; write a report."""
+    from robocache.align import Rate
+    from robocache.align.staging import SUMMARY, check_output, staged_folder, written_by
+    from robocache.cli.conversion import Settings, convert
+    from robocache.cli.inspect import print_streams
+    from robocache.cli.report import report
+    from robocache.cli.truth import errors_against_truth, truth_section
+    from robocache.readers import SyntheticRobot, stream_statistics
+
+    if not (math.isfinite(seconds) and 1 <= seconds <= 600):
+        raise typer.BadParameter(f"{seconds} is not from 1 to 600", param_hint="'--seconds'")
+    printer = Printer(json_output=json_output)
+    overwrite = written_by(out) == "demo"
+    if not overwrite and written_by(out) is not None:
+        raise OutputError(f"{out}: holds the result of another command; name a new folder with --out")
+    check_output(out, overwrite=overwrite)
+    settings = Settings(Rate(RATE_HZ))
+    with SyntheticRobot(seed, duration_s=seconds) as robot, staged_folder(out, overwrite=overwrite) as folder:
+        printer.say(f"1. record: a simulated arm, IMU, camera and lidar for {seconds:g} s (seed {seed})")
+        episode = robot.read_episode(0)
+        printer.say("2. inspect: rates, jitter, gaps and clock offsets of what was recorded")
+        print_streams(printer, episode, [stream_statistics(stream) for stream in episode.streams.values()])
+        printer.say(f"3. align to {RATE_HZ} Hz, fuse, voxelize, write a LeRobot dataset")
+        with printer.progress("aligning", 1) as advance:
+            conversion = convert(robot, settings, folder, advance)
+        errors = errors_against_truth(robot, conversion)
+        document = conversion.document("demo") | {"errors": {error.stream: error.document() for error in errors}}
+        title, intro = "RoboCache demo", "The robot is simulated, so the true value at any time is known."
+        html = report(conversion, title=title, intro=intro, extra_sections=[truth_section(errors)])
+        (folder / "report.html").write_text(html, encoding="utf-8")
+        (folder / SUMMARY).write_text(json_text(document), encoding="utf-8")
+    printer.document(document | {"out": str(out)})
+    if not json_output:
+        print_conversion(printer, conversion, document)
+        _print_errors(printer, errors)
+        printer.say(f"\nwrote {out}: LeRobot v3.0, {conversion.frames} frames; look at {out / 'report.html'}")
+
+
+def _print_errors(printer: Printer, errors: list[StreamError]) -> None:
+    printer.say("4. compare with the truth, on valid frames, and with the shortcut: the sample that arrived nearest")
+    rows = [
+        (
+            error.stream,
+            error.unit,
+            f"{error.rms:.2g}",
+            f"{error.percentile_95:.2g}",
+            f"{error.arrival_rms:.2g}",
+            f"{error.arrival_percentile_95:.2g}",
+            f"{error.arrival_rms / error.rms:.0f} x",
+        )
+        for error in errors
+    ]
+    header = ("stream", "unit", "RMS", "95 %", "shortcut RMS", "shortcut 95 %", "better by")
+    printer.table(header, rows, left=2)

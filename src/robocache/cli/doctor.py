@@ -1,0 +1,47 @@
+"""`robocache doctor`: what runs where, and why."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Annotated, Any
+
+import typer
+
+from robocache.cli.console import Printer
+
+COMPILERS = ("cc", "g++", "clang++", "nvcc")
+
+
+def command(json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+    """Print versions, devices, which backend serves each operation and why, and which formats can be read."""
+    from robocache.ops import check_installation
+
+    printer = Printer(json_output=json_output)
+    found = check_installation()
+    found["compilers"] = {name: shutil.which(name) for name in COMPILERS}
+    printer.document(found)
+    if not json_output:
+        _print(printer, found)
+
+
+def _print(printer: Printer, found: dict[str, Any]) -> None:
+    printer.say(f"RoboCache {found['robocache']} on Python {found['python']}, {found['platform']}")
+    printer.say(
+        f"PyTorch {found['torch']}, CUDA {found['cuda'] or 'none'}, Triton {found['triton'] or 'not installed'}"
+    )
+    printer.say(f"GPU: {found['gpu'] or 'none'}" + (f" ({found['cuda_problem']})" if found["cuda_problem"] else ""))
+    printer.say()
+    rows = [
+        (operation, device, how["backend"] or "cannot run", how["reason"])
+        for operation, devices in found["operations"].items()
+        for device, how in devices.items()
+    ]
+    printer.table(("operation", "on", "runs on", "why"), rows, left=4)
+    printer.say()
+    readers = [
+        (name, "can be read" if is_there else f"needs pip install 'robocache[{name}]'")
+        for name, is_there in found["readers"].items()
+    ]
+    printer.table(("format", ""), readers, left=2)
+    printer.say()
+    printer.table(("compiler", ""), [(name, path or "not found") for name, path in found["compilers"].items()], left=2)

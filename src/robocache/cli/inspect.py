@@ -1,0 +1,126 @@
+"""`robocache inspect`: what is in a recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from robocache.cli.console import Printer, milliseconds, number
+
+if TYPE_CHECKING:
+    from robocache.readers import StreamStatistics
+    from robocache.records import Episode
+
+MAX_TABLES = 3
+GAPS_SHOWN = 5
+
+
+def command(
+    path: Annotated[Path, typer.Argument(help="An MCAP or HDF5 file, or a LeRobot folder.", show_default=False)],
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Print streams, rates, jitter, gaps, clock offsets and missing values of a recording."""
+    from robocache.readers import open_recording, stream_statistics
+
+    printer = Printer(json_output=json_output)
+    episodes: list[tuple[Episode, list[StreamStatistics]]] = []
+    with open_recording(path) as recording:
+        form, names = recording.format, recording.episode_names
+        with printer.progress("reading", len(names)) as advance:
+            for index, name in enumerate(names):
+                episode = recording.read_episode(index)
+                episodes.append((episode, [stream_statistics(stream) for stream in episode.streams.values()]))
+                advance(name)
+    printer.document(
+        {
+            "path": str(path),
+            "format": form,
+            "episodes": [episode_document(episode, statistics) for episode, statistics in episodes],
+        }
+    )
+    if not json_output:
+        _print_recording(printer, path, form, episodes)
+
+
+def episode_document(episode: Episode, statistics: list[StreamStatistics]) -> dict[str, Any]:
+    """One episode for machines: durations in nanoseconds, missing numbers as NaN."""
+    streams = {}
+    for measured in statistics:
+        stream = episode.streams[measured.name]
+        streams[measured.name] = {
+            "samples": measured.count,
+            "kind": stream.kind,
+            "dtype": str(stream.values.dtype),
+            "columns": list(stream.columns) or stream.values.shape[1],
+            "clock": measured.clock,
+            "start_ns": measured.start_ns,
+            "end_ns": measured.end_ns,
+            "rate_hz": measured.rate_hz,
+            "period_ns": measured.period_ns,
+            "jitter_ns": measured.jitter_ns,
+            "gaps_ns": [list(gap) for gap in measured.gaps],
+            "duplicate_stamps": measured.duplicates,
+            "clock_offsets_ns": dict(measured.clock_offsets_ns),
+            "nan_fraction": measured.nan_fraction,
+        }
+    return {"name": episode.name, "streams": streams}
+
+
+def print_streams(printer: Printer, episode: Episode, statistics: list[StreamStatistics]) -> None:
+    """One episode for people: a row a stream, then its gaps."""
+    header = ("stream", "holds", "clock", "samples", "rate", "period", "jitter", "gaps", "twins", "NaN", "other clocks")
+    rows = [_row(episode, measured) for measured in statistics]
+    printer.table(header, rows, left=3)
+    for measured in statistics:
+        for start_ns, end_ns in measured.gaps[:GAPS_SHOWN]:
+            after_s = (start_ns - episode.start_ns) / 1e9
+            printer.say(
+                f"  gap in {measured.name}: {(end_ns - start_ns) / 1e6:.1f} ms, {after_s:.2f} s after the start"
+            )
+        if len(measured.gaps) > GAPS_SHOWN:
+            printer.say(f"  and {len(measured.gaps) - GAPS_SHOWN} more in {measured.name}")
+
+
+def _row(episode: Episode, measured: StreamStatistics) -> tuple[str, ...]:
+    stream = episode.streams[measured.name]
+    holds = f"{stream.kind} {stream.values.dtype}[{stream.values.shape[1]}]"
+    offsets = ", ".join(f"{name} {value / 1e6:+.1f} ms" for name, value in measured.clock_offsets_ns.items())
+    return (
+        measured.name,
+        holds,
+        measured.clock,
+        str(measured.count),
+        f"{number(measured.rate_hz, 4)} Hz",
+        milliseconds(measured.period_ns),
+        milliseconds(measured.jitter_ns),
+        str(len(measured.gaps)),
+        str(measured.duplicates),
+        f"{measured.nan_fraction:.1%}",
+        offsets or "-",
+    )
+
+
+def _print_recording(
+    printer: Printer, path: Path, form: str, episodes: list[tuple[Episode, list[StreamStatistics]]]
+) -> None:
+    printer.say(f"{path}: {form}, {len(episodes)} episode{'s' * (len(episodes) != 1)}")
+    shown = episodes if len(episodes) <= MAX_TABLES else episodes[:1]
+    for episode, statistics in shown:
+        duration_s = max((measured.duration_ns for measured in statistics), default=0) / 1e9
+        printer.say(f"\n{episode.name}: {duration_s:.1f} s, {len(statistics)} streams")
+        print_streams(printer, episode, statistics)
+        if any(stream.has_synthetic_times for stream in episode.streams.values()):
+            printer.say("  the file has no time axis: clock 'synthetic' is row / rate")
+    if len(shown) < len(episodes):
+        printer.say("\nall episodes (streams as in the first)")
+        rows = []
+        for episode, statistics in episodes:
+            duration_s = max((measured.duration_ns for measured in statistics), default=0) / 1e9
+            samples, gaps = (
+                sum(measured.count for measured in statistics),
+                sum(len(measured.gaps) for measured in statistics),
+            )
+            rows.append((episode.name, f"{duration_s:.1f} s", str(samples), str(gaps)))
+        printer.table(("episode", "duration", "samples", "gaps"), rows)

@@ -1,0 +1,143 @@
+"""The clouds of an aligned episode as voxels: which box, which scans, and what the report draws of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from robocache.errors import ArgumentError
+from robocache.ops import voxelize_pointcloud
+
+if TYPE_CHECKING:
+    from robocache.align import AlignedScans
+
+Counts = npt.NDArray[np.int64]
+MAX_CELLS = 512  # along an axis
+EDGE_PERCENT = 0.5  # stray points on each side that the box need not hold
+
+
+@dataclass(frozen=True)
+class VoxelBox:
+    """A grid of voxels.
+
+    Args:
+        grid_min: Its lowest corner, metres.
+        voxel_size: Edge of a voxel, metres.
+        grid_size: Voxels along x, y and z.
+    """
+
+    grid_min: tuple[float, float, float]
+    voxel_size: float
+    grid_size: tuple[int, int, int]
+
+    @classmethod
+    def around(cls, points: npt.NDArray[np.generic], voxel_size: float) -> VoxelBox:
+        """The box that holds all but half a percent of the points on each side, on whole multiples of the voxel.
+
+        Raises:
+            ArgumentError: There is no finite point, or the box has more than `MAX_CELLS` voxels along an axis.
+        """
+        finite = points[np.isfinite(points).all(axis=1)].astype(np.float64)
+        if not len(finite):
+            raise ArgumentError("the cloud has no finite point to put into voxels; leave its stream out with --streams")
+        low, high = np.percentile(finite, [EDGE_PERCENT, 100 - EDGE_PERCENT], axis=0)
+        first = np.floor(low / voxel_size).astype(np.int64)
+        size = np.floor(high / voxel_size).astype(np.int64) - first + 1
+        if size.max() > MAX_CELLS:
+            message = (
+                f"voxel size {voxel_size:g} m cuts the cloud's {(high - low).max():.1f} m into {size.max()} voxels"
+            )
+            raise ArgumentError(f"{message}, more than {MAX_CELLS}; choose a larger --voxel-size")
+        x, y, z = (first * voxel_size).tolist()
+        nx, ny, nz = size.tolist()
+        return cls((x, y, z), voxel_size, (nx, ny, nz))
+
+
+@dataclass(frozen=True)
+class VoxelScans:
+    """The scans that an aligned episode uses, as occupied voxels.
+
+    Args:
+        box: The grid.
+        scans: [scans] int64, which scans of the stream.
+        voxels: [occupied, 4] int32: place in `scans`, x, y, z.
+        counts: [occupied] int32, points in the voxel.
+        points: How many points went in; those outside the box are not in the counts.
+    """
+
+    box: VoxelBox
+    scans: npt.NDArray[np.int64]
+    voxels: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.int32]
+    points: int
+
+    @property
+    def top_view(self) -> Counts:
+        """Points above each (x, y): [X, Y]."""
+        return self._summed(1, 2)
+
+    @property
+    def side_view(self) -> Counts:
+        """Points behind each (x, z): [X, Z]."""
+        return self._summed(1, 3)
+
+    def document(self) -> dict[str, Any]:
+        """For the summary."""
+        return {
+            "scans": len(self.scans),
+            "points": self.points,
+            "inside": int(self.counts.sum()),
+            "occupied": len(self.counts),
+            "grid_min": list(self.box.grid_min),
+            "voxel_size": self.box.voxel_size,
+            "grid_size": list(self.box.grid_size),
+        }
+
+    def save(self, path: Path) -> None:
+        """As a compressed .npz, with the grid."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(
+            path,
+            scans=self.scans,
+            voxels=self.voxels,
+            counts=self.counts,
+            grid_min=np.array(self.box.grid_min),
+            voxel_size=np.array(self.box.voxel_size),
+            grid_size=np.array(self.box.grid_size),
+        )
+
+    def _summed(self, first: int, second: int) -> Counts:
+        shape = (self.box.grid_size[first - 1], self.box.grid_size[second - 1])
+        cells = np.ravel_multi_index((self.voxels[:, first], self.voxels[:, second]), shape)
+        return np.bincount(cells, weights=self.counts, minlength=shape[0] * shape[1]).reshape(shape).astype(np.int64)
+
+
+def voxelize_scans(
+    aligned: AlignedScans, voxel_size: float, *, box: VoxelBox | None = None, backend: str | None, device: str | None
+) -> VoxelScans:
+    """Sort every scan that some frame uses into voxels, each scan once, in one packed call."""
+    stream = aligned.stream
+    assert stream.offsets is not None  # a stream of kind "points" always has them
+    scans = np.unique(aligned.scan)
+    pieces = [stream.values[stream.offsets[scan] : stream.offsets[scan + 1], :3] for scan in scans]
+    points = np.concatenate(pieces) if pieces else np.empty((0, 3), np.float32)
+    offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
+    box = VoxelBox.around(points, voxel_size) if box is None else box
+    occupied = voxelize_pointcloud(
+        torch.from_numpy(points).to(device or "cpu"),
+        None,
+        box.grid_min,
+        box.voxel_size,
+        box.grid_size,
+        "count",
+        offsets=torch.from_numpy(offsets).to(device or "cpu"),
+        layout="coo",
+        backend=backend,
+    )
+    voxels = occupied.coordinates.to(torch.int32).cpu().numpy()
+    return VoxelScans(box, scans, voxels, occupied.counts.cpu().numpy(), len(points))
