@@ -22,6 +22,7 @@ KINDS: dict[type[Policy], int] = {
 }
 _OUTSIDE_NAMES = tuple(OUTSIDE)
 _NUMBERS_PER_POLICY = 4
+RUNTIME_OFFSET = 1 << 38
 
 
 def gap_limit(policy: Policy, times_dtype: torch.dtype) -> float | int | None:
@@ -56,6 +57,20 @@ def number_bits(number: float, dtype: torch.dtype) -> int:
         return int(struct.unpack("<q", struct.pack("<d", number))[0])
     single = torch.tensor(number, dtype=torch.float32)  # rounds to nearest; beyond the range becomes inf
     return int(single.view(torch.int32).item())
+
+
+def runtime_number(number: int) -> int:
+    """An integer in the form that a kernel takes inside a tuple; `whole` in triton_search undoes it.
+
+    Triton compiles anew for every tuple whose integers are 1, or multiples of 16, in other places. Shifted beyond
+    32 bits and made odd, all integers look the same to it.
+    """
+    return ((number + RUNTIME_OFFSET) << 2) | 3
+
+
+def runtime_halves(bits: int) -> tuple[int, int]:
+    """All 64 bits of a number, low half first, as two runtime numbers."""
+    return runtime_number(bits & 0xFFFFFFFF), runtime_number(bits >> 32)
 
 
 def encode_policy(policy: Policy) -> list[float]:
