@@ -155,7 +155,7 @@ class LeRobotWriter:
 
     def _bookkeeping(self, aligned: AlignedEpisode, task: int) -> dict[str, Column]:
         frames = np.arange(len(aligned.times_ns), dtype=np.int64)
-        columns = {
+        columns: dict[str, Column] = {
             # From the frame number, as LeRobot checks it: the difference of the stamps is rounded to nanoseconds.
             "timestamp": (frames / float(self._rate)).astype(np.float32),
             "frame_index": frames,

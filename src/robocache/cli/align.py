@@ -98,6 +98,4 @@ def print_conversion(printer: Printer, conversion: Conversion, document: dict[st
             f" {voxels['voxel_size']:g} m, {voxels['occupied']} occupied"
         )
     steps = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in document["seconds"].items())
-    if document["samples_per_second"] is not None:
-        steps += f"; {document['samples_per_second']:,.0f} samples/s aligned on the {document['device']}"
-    printer.say(steps)
+    printer.say(f"{steps}; {conversion.samples_per_second:,.0f} samples/s aligned on the {document['device']}")

@@ -50,6 +50,7 @@ def command(
         printer.say(f"3. align to {RATE_HZ} Hz, fuse, voxelize, write a LeRobot dataset")
         with printer.progress("aligning", 1) as advance:
             conversion = convert(robot, settings, folder, advance)
+        conversion.measure_again()
         errors = errors_against_truth(robot, conversion)
         document = conversion.document("demo") | {"errors": {error.stream: error.document() for error in errors}}
         title, intro = "RoboCache demo", "The robot is simulated, so the true value at any time is known."

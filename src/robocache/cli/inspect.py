@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robocache.cli.clocks import clock_offsets
 from robocache.cli.console import Printer, milliseconds, number
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def episode_document(episode: Episode, statistics: list[StreamStatistics]) -> di
             "jitter_ns": measured.jitter_ns,
             "gaps_ns": [list(gap) for gap in measured.gaps],
             "duplicate_stamps": measured.duplicates,
-            "clock_offsets_ns": dict(measured.clock_offsets_ns),
+            "clock_offsets_ns": {name: vars(offset) for name, offset in clock_offsets(stream).items()},
             "nan_fraction": measured.nan_fraction,
         }
     return {"name": episode.name, "streams": streams}
@@ -70,7 +71,7 @@ def episode_document(episode: Episode, statistics: list[StreamStatistics]) -> di
 
 def print_streams(printer: Printer, episode: Episode, statistics: list[StreamStatistics]) -> None:
     """One episode for people: a row a stream, then its gaps."""
-    header = ("stream", "holds", "clock", "samples", "rate", "period", "jitter", "gaps", "twins", "NaN", "other clocks")
+    header = ("stream", "holds", "clock", "samples", "rate", "jitter", "gaps", "twins", "NaN", "other clocks")
     rows = [_row(episode, measured) for measured in statistics]
     printer.table(header, rows, left=3)
     for measured in statistics:
@@ -86,14 +87,13 @@ def print_streams(printer: Printer, episode: Episode, statistics: list[StreamSta
 def _row(episode: Episode, measured: StreamStatistics) -> tuple[str, ...]:
     stream = episode.streams[measured.name]
     holds = f"{stream.kind} {stream.values.dtype}[{stream.values.shape[1]}]"
-    offsets = ", ".join(f"{name} {value / 1e6:+.1f} ms" for name, value in measured.clock_offsets_ns.items())
+    offsets = ", ".join(f"{name} {offset.text()}" for name, offset in clock_offsets(stream).items())
     return (
         measured.name,
         holds,
         measured.clock,
         str(measured.count),
         f"{number(measured.rate_hz, 4)} Hz",
-        milliseconds(measured.period_ns),
         milliseconds(measured.jitter_ns),
         str(len(measured.gaps)),
         str(measured.duplicates),
@@ -118,9 +118,7 @@ def _print_recording(
         rows = []
         for episode, statistics in episodes:
             duration_s = max((measured.duration_ns for measured in statistics), default=0) / 1e9
-            samples, gaps = (
-                sum(measured.count for measured in statistics),
-                sum(len(measured.gaps) for measured in statistics),
-            )
+            samples = sum(measured.count for measured in statistics)
+            gaps = sum(len(measured.gaps) for measured in statistics)
             rows.append((episode.name, f"{duration_s:.1f} s", str(samples), str(gaps)))
         printer.table(("episode", "duration", "samples", "gaps"), rows)

@@ -16,6 +16,7 @@ font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1180px;margin:0 auto;padding:32px 20px 64px}
 h1{font-size:28px;line-height:1.2;margin:0 0 4px;letter-spacing:-.01em}
 h2{font-size:19px;margin:40px 0 12px}h3{font-size:15px;margin:0;overflow-wrap:anywhere}
+h3 .soft{font-weight:400;font-size:13px}
 p{margin:0 0 12px;max-width:78ch}.soft{color:var(--soft)}code{font:13px ui-monospace,SFMono-Regular,Menlo,monospace}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:24px 0}
 .tile,.card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px}
@@ -23,7 +24,7 @@ p{margin:0 0 12px;max-width:78ch}.soft{color:var(--soft)}code{font:13px ui-monos
 .tile span{color:var(--soft);font-size:13px}
 .card{margin:0 0 14px}.card>.soft{font-size:13px;margin-bottom:8px}
 .pair{display:grid;grid-template-columns:minmax(0,1.7fr) minmax(0,1fr);gap:20px}
-.views{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:20px;align-items:start}
+.views{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:20px;align-items:start}
 @media(max-width:820px){.pair,.views{grid-template-columns:minmax(0,1fr)}}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}
 caption{text-align:left;color:var(--soft);padding-bottom:6px;font-size:13px}

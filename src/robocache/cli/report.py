@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from robocache import __version__
 from robocache.cli import page, svg
+from robocache.cli.clocks import clock_offsets
 from robocache.cli.console import milliseconds, number
 from robocache.cli.svg import Band, Series
 
@@ -73,9 +74,9 @@ def _tiles(conversion: Conversion) -> list[tuple[str, str]]:
         (f"{conversion.samples:,}", "recorded samples"),
         (f"{valid:.1%}", "of all values valid"),
     ]
-    if conversion.seconds["align"]:
-        rate = conversion.samples / conversion.seconds["align"]
-        tiles.append((f"{rate / 1e6:.2f} M/s", f"samples aligned, {conversion.settings.device.upper()}"))
+    tiles.append(
+        (f"{conversion.samples_per_second / 1e6:.2f} M/s", f"samples aligned, {conversion.settings.device.upper()}")
+    )
     return tiles
 
 
@@ -89,7 +90,7 @@ def _recorded_table(converted: ConvertedEpisode) -> str:
     rows = []
     for measured in converted.statistics:
         stream = converted.episode.streams[measured.name]
-        offsets = ", ".join(f"{clock} {value / 1e6:+.1f} ms" for clock, value in measured.clock_offsets_ns.items())
+        offsets = ", ".join(f"{clock} {offset.text()}" for clock, offset in clock_offsets(stream).items())
         rows.append(
             (
                 measured.name,
@@ -213,20 +214,34 @@ def _scan_steps(aligned: AlignedEpisode, measured: StreamStatistics) -> str:
 
 def _voxel_section(name: str, voxels: VoxelScans) -> str:
     box = voxels.box
-    ranges = [(low, low + cells * box.voxel_size) for low, cells in zip(box.grid_min, box.grid_size, strict=True)]
-    top = svg.heat_map(
-        f"{name} from above", voxels.top_view, x_range=ranges[0], y_range=ranges[1], axes=("x, m", "y, m")
-    )
-    side = svg.heat_map(
-        f"{name} from the side", voxels.side_view, x_range=ranges[0], y_range=ranges[2], axes=("x, m", "z, m")
-    )
+    x, y, z = ((low, low + cells * box.voxel_size) for low, cells in zip(box.grid_min, box.grid_size, strict=True))
+    middle = len(voxels.scans) // 2
+    one, which = voxels.only(middle), f"scan {int(voxels.scans[middle])}"
     size = " x ".join(str(cells) for cells in box.grid_size)
     text = (
         f"{voxels.points:,} points of {len(voxels.scans)} scans in {size} voxels of {box.voxel_size:g} m;"
         f" {len(voxels.counts):,} are occupied, {voxels.points - int(voxels.counts.sum()):,} points lie outside."
+        " Metres in the sensor's own frame; the stronger the colour, the more points."
     )
-    views = page.figure("from above: points in each column of voxels", top) + page.figure("from the side", side)
-    return page.section(f"Voxels of {name}", text, f'<div class="card views">{views}</div>')
+    views = (
+        (
+            "x to the right, y up",
+            f"{which} from above",
+            svg.heat_map(f"{name}, {which} from above", one.top_view, x_range=x, y_range=y),
+        ),
+        (
+            "x to the right, z up",
+            f"{which} from the side",
+            svg.heat_map(f"{name}, {which} from the side", one.side_view, x_range=x, y_range=z),
+        ),
+        (
+            "x to the right, y up",
+            "all scans from above",
+            svg.heat_map(f"{name}, all scans from above", voxels.top_view, x_range=x, y_range=y),
+        ),
+    )
+    figures = "".join(page.figure(f"{what}: {axes}", picture) for axes, what, picture in views)
+    return page.section(f"Voxels of {name}", text, f'<div class="card views">{figures}</div>')
 
 
 def _columns(values: Any) -> Floats:

@@ -109,28 +109,23 @@ def strip(title: str, times: Numbers, valid: npt.NDArray[np.bool_], *, x_range: 
     return _svg(title, (width, height), parts)
 
 
-def heat_map(title: str, counts: Numbers, *, x_range: Range, y_range: Range, axes: tuple[str, str]) -> str:
+def heat_map(title: str, counts: Numbers, *, x_range: Range, y_range: Range) -> str:
     """Counts [X, Y] seen from above or from the side, in metres.
 
     Args:
         title: What a screen reader says.
         counts: [X, Y], 0 or more; drawn on a logarithmic scale.
-        x_range: Metres that the first axis spans.
-        y_range: Metres that the second axis spans.
-        axes: Names of the two axes.
+        x_range: Metres that the first axis spans, to the right.
+        y_range: Metres that the second axis spans, upwards.
     """
-    width = 460
+    width = 400
     scale = (width - LEFT - RIGHT) / (x_range[1] - x_range[0])
-    height = min(round((y_range[1] - y_range[0]) * scale) + TOP + BOTTOM, 700)
+    height = min(max(round((y_range[1] - y_range[0]) * scale), 40) + TOP + BOTTOM, 700)
     frame = _Frame(x_range, y_range, width, height)
     uri = heat_map_uri(counts.T[::-1], HEAT_RGB)
     place = f'x="{LEFT}" y="{TOP}" width="{width - LEFT - RIGHT}" height="{height - TOP - BOTTOM}"'
     image = f'<image class="heat" {place} preserveAspectRatio="none" href="{uri}"/>'
-    names = (
-        f'<text class="axis" x="{width - RIGHT}" y="{height - BOTTOM - 5}" text-anchor="end">{escape(axes[0])}</text>'
-    )
-    names += f'<text class="axis" x="{LEFT + 5}" y="{TOP + 11}">{escape(axes[1])}</text>'
-    return _svg(title, (width, height), [image, *_axes(frame), names])
+    return _svg(title, (width, height), [*_axes(frame), image])
 
 
 def nice_ticks(low: float, high: float, wanted: int) -> list[float]:

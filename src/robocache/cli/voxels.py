@@ -86,6 +86,12 @@ class VoxelScans:
         """Points behind each (x, z): [X, Z]."""
         return self._summed(1, 3)
 
+    def only(self, place: int) -> VoxelScans:
+        """One of the scans."""
+        mine = self.voxels[:, 0] == place
+        points = int(self.counts[mine].sum())
+        return VoxelScans(self.box, self.scans[place : place + 1], self.voxels[mine], self.counts[mine], points)
+
     def document(self) -> dict[str, Any]:
         """For the summary."""
         return {
