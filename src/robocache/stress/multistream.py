@@ -32,8 +32,8 @@ def multistream_inference(
         raise DeviceError(f"streams need a CUDA device, but device is {settings.device!r}")
     started = time.monotonic()
     wrong, overlap_ms = _run_streams(settings, streams, iterations)
-    raced = sum(_wrong_after_slow_writer(settings, waits=False) > 0 for _ in range(CONTROLS))
     waited = sum(_wrong_after_slow_writer(settings, waits=True) > 0 for _ in range(CONTROLS))
+    raced = sum(_wrong_after_slow_writer(settings, waits=False) > 0 for _ in range(CONTROLS))
     failures = [f"stream {index}: {count} elements are wrong" for index, count in enumerate(wrong) if count]
     if overlap_ms <= 0:
         failures.append("the streams never worked at the same time, so nothing was shown")
@@ -41,9 +41,8 @@ def multistream_inference(
         failures.append(f"without wait_stream only {raced} of {CONTROLS} results were wrong: a race would go unseen")
     if waited:
         failures.append(f"with wait_stream {waited} of {CONTROLS} results were wrong")
-    lines(
-        f"{streams} streams x {iterations} iterations: {sum(wrong)} wrong elements, {overlap_ms:.1f} ms with all at work"
-    )
+    done = f"{streams} streams x {iterations} iterations"
+    lines(f"{done}: {sum(wrong)} wrong elements, {overlap_ms:.1f} ms with all at work")
     return Report(
         "multistream-inference",
         settings.device,
@@ -58,9 +57,10 @@ def _run_streams(settings: Settings, count: int, iterations: int) -> tuple[list[
     """Wrong elements of each stream, and for how many ms all of them were at work."""
     device = torch.device(settings.device)
     workloads = [
-        Workload(batch=settings.batch_size, device=device, seed=settings.seed + index) for index in range(count)
+        Workload(batch=settings.batch_size, device=device, seed=settings.seed + index, is_bit_exact=True)
+        for index in range(count)
     ]
-    streams = [torch.cuda.Stream(device) for _ in range(count)]
+    streams = [_stream(device) for _ in range(count)]
     for workload, stream in zip(workloads, streams, strict=True):  # kernels are compiled here, not in the measurement
         _warm_up(workload, stream)
     torch.cuda.synchronize(device)
@@ -68,7 +68,7 @@ def _run_streams(settings: Settings, count: int, iterations: int) -> tuple[list[
     origin.record()
     for stream, start in zip(streams, starts, strict=True):
         with torch.cuda.stream(stream):
-            torch.cuda._sleep(_SLEEP_CYCLES)  # noqa: SLF001  PyTorch's own way to keep a stream busy
+            _keep_busy()
             start.record()
     for iteration in range(iterations):
         for workload, stream in zip(workloads, streams, strict=True):
@@ -97,13 +97,14 @@ def _warm_up(workload: Workload, stream: torch.cuda.Stream) -> None:
 def _wrong_after_slow_writer(settings: Settings, *, waits: bool) -> int:
     """One result, computed on one stream from inputs that another stream still writes: how many elements are wrong."""
     device = torch.device(settings.device)
-    inputs = make_input_set(settings.seed, batch=1, device=device)
+    # The same shapes as before: a kernel that is compiled first would outlast the writer's sleep.
+    inputs = make_input_set(settings.seed, batch=settings.batch_size, device=device)
     streams, points = inputs.fresh()
     points.zero_()
-    writer, reader = torch.cuda.Stream(device), torch.cuda.Stream(device)
+    writer, reader = _stream(device), _stream(device)
     torch.cuda.synchronize(device)
     with torch.cuda.stream(writer):
-        torch.cuda._sleep(_SLEEP_CYCLES)  # noqa: SLF001  PyTorch's own way to keep a stream busy
+        _keep_busy()
         points.copy_(inputs.points)
     if waits:
         reader.wait_stream(writer)
@@ -113,5 +114,13 @@ def _wrong_after_slow_writer(settings: Settings, *, waits: bool) -> int:
     return inputs.elements - right
 
 
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _keep_busy() -> None:
+    torch.cuda._sleep(_SLEEP_CYCLES)  # type: ignore[no-untyped-call]  # noqa: SLF001  the only way torch has
+
+
 def _events(count: int) -> list[torch.cuda.Event]:
-    return [torch.cuda.Event(enable_timing=True) for _ in range(count)]
+    return [torch.cuda.Event(enable_timing=True) for _ in range(count)]  # type: ignore[no-untyped-call]

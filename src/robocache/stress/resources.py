@@ -36,18 +36,15 @@ class Counter:
         name: What is counted; ends in `_bytes` where those are bytes.
         read: The count now; NaN where it cannot be read here.
         budget_per_day: What may be gained in 24 hours, at a steady rate, before it is a leak.
-        noise: By how much it may wander without meaning anything; 0: it is exact and comes back to the same value.
+        noise: By how much it may wander over a run without meaning anything.
+        is_exact: It comes back to the same value, give or take what the interpreter keeps for itself.
     """
 
     name: str
     read: Callable[[], float]
     budget_per_day: float
     noise: float = 0.0
-
-    @property
-    def is_exact(self) -> bool:
-        """It comes back to the same value to the unit."""
-        return self.noise == 0
+    is_exact: bool = True
 
     @property
     def is_bytes(self) -> bool:
@@ -60,14 +57,14 @@ def host_counters() -> tuple[Counter, ...]:
     process = psutil.Process()
     maps = _Mappings()
     return (
-        Counter("heap_bytes", _heap_bytes, 500 * MEGABYTE),
-        Counter("python_blocks", lambda: float(sys.getallocatedblocks()), 5_000_000),
+        Counter("heap_bytes", _heap_bytes, 500 * MEGABYTE, noise=20_000),
+        Counter("python_blocks", lambda: float(sys.getallocatedblocks()), 5_000_000, noise=100),
         Counter("tensors", _tensors, 24),
         Counter("threads", lambda: float(threading.active_count()), 24),
         Counter("open_files", lambda: float(process.num_fds()), 24),
         Counter("shared_memory_bytes", maps.shared_bytes, 100 * MEGABYTE),
-        Counter("mappings", maps.count, 1_000, noise=100),  # the allocator maps large blocks one by one
-        Counter("resident_bytes", lambda: float(process.memory_info().rss), 500 * MEGABYTE, _WANDERING),
+        Counter("mappings", maps.count, 1_000, noise=100, is_exact=False),  # the allocator maps large blocks one by one
+        Counter("resident_bytes", lambda: float(process.memory_info().rss), 500 * MEGABYTE, _WANDERING, is_exact=False),
     )
 
 
@@ -85,7 +82,7 @@ def device_counters(device: torch.device | str) -> tuple[Counter, ...]:
         Counter("gpu_active_bytes", _cuda_statistic(where, "active_bytes.all.current"), 100 * MEGABYTE),
         Counter("gpu_reserved_bytes", _cuda_statistic(where, "reserved_bytes.all.current"), 100 * MEGABYTE),
         Counter("pinned_bytes", _pinned_bytes, 100 * MEGABYTE),
-        Counter("driver_bytes", lambda: _driver_bytes(where), 100 * MEGABYTE, _WANDERING),
+        Counter("driver_bytes", lambda: _driver_bytes(where), 100 * MEGABYTE, _WANDERING, is_exact=False),
     )
 
 
