@@ -116,6 +116,9 @@ def fuse_streams(streams: Mapping[str, Stream], target_times: Tensor, *, backend
     """
     if not streams:
         raise ArgumentError("streams is empty: give at least one stream to fuse")
+    for name, part in streams.items():
+        if not isinstance(part, Stream):
+            raise ArgumentError(f"streams[{name!r}] must be a robocache.Stream, got {type(part).__name__}")
     names = tuple((f"streams[{name!r}].data", f"streams[{name!r}].times") for name in streams)
     parts = list(streams.values())
     columns = (
@@ -217,7 +220,9 @@ def _backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor, _: obj
     def values(*leaves: Tensor) -> Tensor:
         return torch_backend.fuse(list(leaves), times, targets, policies, lengths)[0]
 
-    return registration.pull_back(values, data, gradient), [None] * count, None, [None] * count, None, None
+    # PyTorch wants a list back for a list of tensors, and None for a list that holds a None.
+    no_lengths = None if any(length is None for length in lengths) else [None] * count
+    return registration.pull_back(values, data, gradient), [None] * count, None, no_lengths, None, None
 
 
 _operator = registration.define(

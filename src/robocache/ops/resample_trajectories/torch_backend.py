@@ -39,9 +39,9 @@ def resample_trajectories(
 def find_neighbours(
     times: Tensor, targets: Tensor, policy: Policy, lengths: Tensor | None, arithmetic: torch.dtype
 ) -> Neighbours:
-    """Search once per (batch, target)."""
-    times, count = _countable(times, lengths)
-    targets = targets.contiguous()
+    """Search once per (batch, target). Times get no gradient: where a sample lies is not a matter of degree."""
+    times, count = _countable(times.detach(), lengths)
+    targets = targets.detach().contiguous()
     later = torch.searchsorted(times, targets, right=True).minimum(count)  # the first stamp after the target
     last = (count - 1).clamp(min=0)
     before = (later - 1).clamp(min=0)
@@ -80,6 +80,7 @@ def find_neighbours(
     is_filled = is_nan | (count == 0)
     if policy.outside == "nan":
         is_filled = is_filled | ~valid
+    high = torch.where(is_single, low, high)  # else a NaN there would reach the gradient
     span = torch.where(is_single, 1, time_high - time_low)
     weight = torch.where(is_single, 0, targets - time_low).to(arithmetic) / span.to(arithmetic)
     return Neighbours(low, high, weight, is_single, is_filled, valid)

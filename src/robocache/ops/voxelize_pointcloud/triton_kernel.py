@@ -178,7 +178,11 @@ def _scatter(
     if features is not None and features.stride(1) != 1 and width > 1:
         features = features.contiguous()
     block_feature = triton.next_power_of_2(min(max(width, 1), 64))
-    block_point = (POINTS_PER_PROGRAM if offsets is None else 256) if features is None else max(32, ELEMENTS_PER_PROGRAM // block_feature)
+    block_point = (
+        (POINTS_PER_PROGRAM if offsets is None else 256)
+        if features is None
+        else max(32, ELEMENTS_PER_PROGRAM // block_feature)
+    )
     clouds = 1 if offsets is None else len(offsets) - 1
     kind = {"occupancy": OCCUPANCY, "count": COUNT, "max": MAX, "min": MIN}.get(mode, SUM)
     _scatter_kernel[(triton.cdiv(len(points), block_point),)](
