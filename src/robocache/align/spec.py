@@ -33,7 +33,8 @@ class Rate:
         hz: object = self.hz
         is_number = isinstance(hz, numbers.Real) and not isinstance(hz, bool)
         if not is_number or not (math.isfinite(self.hz) and 0 < self.hz <= MAX_RATE_HZ):
-            raise ArgumentError(f"rate must be a number of frames a second, more than 0, at most 1e9; got {hz!r}")
+            shown = str(hz) if is_number else repr(hz)
+            raise ArgumentError(f"rate must be a number of frames a second, more than 0, at most 1e9; got {shown}")
 
     @property
     def exact_hz(self) -> Fraction:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from enum import Enum
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from robocache.cli.console import Printer, json_text, milliseconds
+from robocache.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from robocache.align import Rate
     from robocache.cli.conversion import Conversion
 
 
@@ -31,7 +34,9 @@ class Span(str, Enum):  # noqa: UP042
 
 def command(
     path: Annotated[Path, typer.Argument(help="An MCAP or HDF5 file, or a LeRobot folder.", show_default=False)],
-    rate: Annotated[float, typer.Option(help="Frames a second of the result.", show_default=False)],
+    rate: Annotated[
+        str, typer.Option(metavar="HZ", help="Frames a second: 50, 29.97, 30000/1001.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],
     streams: Annotated[
         str | None, typer.Option(help="Streams to take, separated by commas; all of them if not given.")
@@ -46,7 +51,6 @@ def command(
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Align a recording to one rate; write a LeRobot v3.0 dataset, voxels of its clouds, and a report."""
-    from robocache.align import Rate
     from robocache.align.staging import SUMMARY, check_output, staged_folder
     from robocache.cli.conversion import Settings, convert
     from robocache.cli.report import report
@@ -54,7 +58,7 @@ def command(
 
     printer = Printer(json_output=json_output)
     names = None if streams is None else tuple(name.strip() for name in streams.split(",") if name.strip())
-    settings = Settings(Rate(rate), span.value, names, backend.value if backend else None, voxel_size, task)
+    settings = Settings(_parsed_rate(rate), span.value, names, backend.value if backend else None, voxel_size, task)
     check_output(out, overwrite=overwrite)
     with open_recording(path) as recording, staged_folder(out, overwrite=overwrite) as folder:
         with printer.progress("aligning", len(recording.episode_names)) as advance:
@@ -68,11 +72,24 @@ def command(
         printer.say(f"wrote {out}: LeRobot v3.0, {conversion.frames} frames; look at {out / 'report.html'}")
 
 
+def _parsed_rate(text: str) -> Rate:
+    from robocache.align import Rate
+
+    try:
+        hz = Fraction(text.strip())
+    except (ValueError, ZeroDivisionError) as error:
+        message = f"--rate must be a number of frames a second, such as 50 or 30000/1001, got {text!r}"
+        raise ArgumentError(message) from error
+    return Rate(hz)
+
+
 def print_conversion(printer: Printer, conversion: Conversion, document: dict[str, Any]) -> None:
     """For people: how each stream came through, and how long it took."""
     episodes = document["episodes"]
     count = f"{len(episodes)} episode{'s' * (len(episodes) != 1)}"
-    printer.say(f"{conversion.source}: {conversion.format}, {count}, aligned to {conversion.settings.rate.hz:g} Hz")
+    printer.say(
+        f"{conversion.source}: {conversion.format}, {count}, aligned to {float(conversion.settings.rate.hz):g} Hz"
+    )
     rows = []
     for name in episodes[0]["streams"]:
         parts = [(episode["frames"], episode["streams"][name]) for episode in episodes]
@@ -97,5 +114,13 @@ def print_conversion(printer: Printer, conversion: Conversion, document: dict[st
             f"{name}: {voxels['points']} points of {voxels['scans']} scans in {size} voxels of"
             f" {voxels['voxel_size']:g} m, {voxels['occupied']} occupied"
         )
+    covered, recorded = (
+        sum(ends) / 1e9
+        for ends in zip(*((ep["end_ns"] - ep["start_ns"], ep["recorded_ns"]) for ep in episodes), strict=True)
+    )
+    where = "every stream has data" if conversion.settings.span == "overlap" else "any stream has data"
+    printer.say(f"{conversion.frames} frames cover {covered:.1f} s of {recorded:.1f} s recorded: where {where}")
     steps = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in document["seconds"].items())
-    printer.say(f"{steps}; {conversion.samples_per_second:,.0f} samples/s aligned on the {document['device']}")
+    printer.say(f"{steps}, on the {document['device']}")
+    if conversion.samples_per_second is not None:
+        printer.say(f"{conversion.samples_per_second:,.0f} samples/s aligned, once everything is loaded")

@@ -98,11 +98,11 @@ class Conversion:
         return sum(int(episode["frames"]) for episode in self.episodes)
 
     @property
-    def samples_per_second(self) -> float:
-        """Recorded samples aligned in a second: warm if that was measured, else with what a first call costs."""
-        if self.warm_s is not None and self.first is not None:
-            return sum(measured.count for measured in self.first.statistics) / self.warm_s
-        return self.samples / max(self.seconds["align"], 1e-9)
+    def samples_per_second(self) -> float | None:
+        """Recorded samples aligned in a second; None unless that was measured warm."""
+        if self.warm_s is None or self.first is None:
+            return None
+        return sum(measured.count for measured in self.first.statistics) / self.warm_s
 
     def measure_again(self, repeats: int = 5) -> None:
         """Align the first episode a few times more, to say how fast that is once everything is loaded."""
@@ -185,6 +185,7 @@ def episode_document(converted: ConvertedEpisode) -> dict[str, Any]:
         "frames": len(aligned.times_ns),
         "start_ns": int(aligned.times_ns[0]),
         "end_ns": int(aligned.times_ns[-1]),
+        "recorded_ns": converted.episode.end_ns - converted.episode.start_ns,
         "streams": streams,
     }
 

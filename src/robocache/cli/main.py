@@ -38,7 +38,8 @@ class _Commands(TyperGroup):
         try:
             result = super().main(args, standalone_mode=False, **extra)
         except _UsageError as error:
-            print_error(_one_usage_line(error))
+            if error.format_message():  # type: ignore[attr-defined]  # a bare `robocache` has printed its help, and is one too
+                print_error(_one_usage_line(error))
             result = EXIT_ERROR
         if standalone_mode:
             sys.exit(result if isinstance(result, int) else 0)
@@ -56,9 +57,14 @@ class _Commands(TyperGroup):
             print_error("interrupted; nothing partial was left behind")
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
         except BrokenPipeError as error:
-            # What is still buffered has no reader; without this Python complains about it on its way out.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _abandon_stdout()
             raise typer.Exit(EXIT_BROKEN_PIPE) from error
+        except OSError as error:
+            if error.filename is not None:  # files are opened by rooms that say what is wrong; this one is a bug
+                raise
+            _abandon_stdout()
+            print_error(f"standard output: cannot be written ({error.strerror}); send it somewhere else")
+            raise typer.Exit(EXIT_ERROR) from error
         return result
 
 
@@ -102,6 +108,11 @@ def main() -> None:
 def _exit_when_terminated(_number: int, _frame: FrameType | None) -> None:
     # As an exception, so that what was being written is removed on the way out.
     raise SystemExit(EXIT_TERMINATED)
+
+
+def _abandon_stdout() -> None:
+    # What is still buffered will never be read; without this Python complains about it on its way out.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_usage_line(error: Any) -> str:

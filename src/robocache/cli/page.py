@@ -9,7 +9,7 @@ STYLE = """
 :root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--text:#1b1f24;--soft:#57606a;--line:#d9dee4;--grid:#e8ebef;
 --s0:#2f6feb;--s1:#c2410c;--s2:#0f766e;--gap:#f59e0b;--valid:#2da44e;--invalid:#cf222e}
 @media(prefers-color-scheme:dark){:root{--page:#0f1318;--card:#171c23;--text:#e6eaef;--soft:#9aa5b1;--line:#2b333d;
---grid:#232a33;--s0:#79b0ff;--s1:#ff9d6c;--s2:#5bd5c4;--gap:#d29922;--valid:#3fb950;--invalid:#f85149}}
+--grid:#232a33;--s0:#79b0ff;--s1:#ff9d6c;--s2:#5bd5c4;--gap:#d29922;--valid:#3fb950;--invalid:#f85149}.heat{filter:brightness(1.5)}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--text);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
@@ -30,7 +30,7 @@ p{margin:0 0 12px;max-width:78ch}.soft{color:var(--soft)}code{font:13px ui-monos
 caption{text-align:left;color:var(--soft);padding-bottom:6px;font-size:13px}
 th,td{text-align:right;padding:6px 10px;border-bottom:1px solid var(--line);white-space:nowrap}
 th{color:var(--soft);font-weight:600;font-size:13px}th:first-child,td:first-child{text-align:left;padding-left:0}
-td.text,th.text{text-align:left}tr:last-child td{border-bottom:0}
+td.text,th.text{text-align:left}td.text{white-space:normal;overflow-wrap:anywhere}tr:last-child td{border-bottom:0}
 figure{margin:0}figcaption{color:var(--soft);font-size:13px;margin:2px 0 4px}
 svg{display:block;width:100%;height:auto}svg text{fill:var(--soft);font:11px system-ui,sans-serif}
 .grid{stroke:var(--grid)}.base,.mark{stroke:var(--line)}.gap{fill:var(--gap);opacity:.22}

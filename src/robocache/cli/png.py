@@ -20,7 +20,7 @@ def heat_map_uri(values: npt.NDArray[Any], rgb: tuple[int, int, int]) -> str:
     """
     scaled = np.log1p(values.astype(np.float64))
     top = scaled.max(initial=0.0)
-    opacity = np.zeros(values.shape) if top == 0 else np.where(values > 0, 40 + 215 * scaled / top, 0.0)
+    opacity = np.zeros(values.shape) if top == 0 else np.where(values > 0, 70 + 185 * scaled / top, 0.0)
     pixels = np.empty((*values.shape, 4), np.uint8)
     pixels[..., :3] = rgb
     pixels[..., 3] = np.rint(opacity).astype(np.uint8)

@@ -74,9 +74,9 @@ def _tiles(conversion: Conversion) -> list[tuple[str, str]]:
         (f"{conversion.samples:,}", "recorded samples"),
         (f"{valid:.1%}", "of all values valid"),
     ]
-    tiles.append(
-        (f"{conversion.samples_per_second / 1e6:.2f} M/s", f"samples aligned, {conversion.settings.device.upper()}")
-    )
+    speed = conversion.samples_per_second
+    if speed is not None:
+        tiles.append((f"{speed / 1e6:.2f} M/s", f"samples aligned, {conversion.settings.device.upper()}"))
     return tiles
 
 
@@ -103,9 +103,9 @@ def _recorded_table(converted: ConvertedEpisode) -> str:
                 f"{measured.clock}" + (f" ({offsets})" if offsets else ""),
             )
         )
-    header = ("Stream", "Holds", "Samples", "Rate", "Jitter", "Gaps", "NaN", "Clock used (other clocks)")
+    header = ("Stream", "Holds", "Clock used (other clocks)", "Samples", "Rate", "Jitter", "Gaps", "NaN")
     return page.table(
-        "Jitter: standard deviation of the period. Gap: more than three median periods.", header, rows, left=2
+        "Jitter: standard deviation of the period. Gap: more than three median periods.", header, rows, left=3
     )
 
 

@@ -146,7 +146,7 @@ def _svg(title: str, size: tuple[int, int], parts: Iterable[str]) -> str:
 def _axes(frame: _Frame) -> list[str]:
     left, right, bottom = LEFT, frame.width - RIGHT, frame.height - BOTTOM
     parts = []
-    for value in nice_ticks(*frame.y_range, max(2, (frame.height - TOP - BOTTOM) // 40)):
+    for value in nice_ticks(*frame.y_range, max(2, (frame.height - TOP - BOTTOM) // 30)):
         y = f"{float(frame.y(value)):.1f}"
         parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text class="tick" x="{left - 6}" y="{y}" dy="4" text-anchor="end">{_label(value)}</text>')
