@@ -281,6 +281,11 @@ class TestTargets:
         assert data[0, :, 0].isnan().tolist() == [True, False, True]
         assert valid.tolist() == [[False, True, False]]
 
+    def test_an_infinite_target_is_outside(self, backend):
+        padded = stamps(0, 1, 2, INF)
+        for times, data in ((stamps(0, 1, 2), column(3, 4, 5)), (padded, column(3, 4, 5, NAN))):
+            assert flat(backend.resample(data, times, stamps(INF, -INF))) == ([5, 3], [False, False])
+
     def test_a_nan_target_is_zero_for_integers(self, backend):
         result = backend.resample(column(4, 5, dtype=torch.int64), stamps(0, 1), stamps(NAN, 1), Nearest())
         assert flat(result) == ([0, 5], [False, True])

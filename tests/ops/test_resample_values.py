@@ -194,6 +194,15 @@ class TestRagged:
         actual = backend.resample(data, times, targets, lengths=lengths.to(dtype))
         torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
 
+    def test_lengths_that_are_a_view(self, backend):
+        data, times, targets, lengths, _ = self.batch()
+        table = torch.stack([lengths, lengths * 0 + 3], 1).to(backend.device)
+        actual = backend.resample(data, times, targets, lengths=table[:, 0])
+        expected = backend.resample(data, times, targets, lengths=lengths)
+        torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
+        few = backend.resample(data, times, targets, lengths=table[0, 1].expand(5))
+        assert torch.equal(few[1], backend.resample(data[:, :3], times[:, :3], targets)[1])
+
 
 class LargestNewTensor(TorchDispatchMode):
     """Remembers the most elements of any floating tensor that an operation made (views make none)."""
@@ -234,6 +243,18 @@ class TestStrides:
                 expected = backend.resample(data.contiguous(), times.contiguous(), wanted.contiguous(), policy)
                 assert_same_bits(actual[0], expected[0])
                 assert torch.equal(actual[1], expected[1])
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.uint8], ids=str)
+    def test_views_that_start_anywhere_in_memory(self, backend, dtype, assert_same_bits):
+        """Wide accesses need aligned rows; a kernel compiled for those must not be used for the others."""
+        wide, times = random_stream(2, 11, 32, dtype=torch.float32)
+        wide, targets = (wide * 50).abs().to(dtype).to(backend.device), random_targets(times, 6)
+        for start in (0, 1, 8, 2, 0):
+            view = wide[:, :, start : start + 16]
+            actual, _ = backend.resample(view, times, targets, Previous())
+            assert_same_bits(actual, backend.resample(view.clone(), times, targets, Previous())[0])
+            fused, _ = backend.fuse([view, view], [times, times], targets, [Previous(), Nearest()])
+            assert_same_bits(fused[:, :, :16], actual)
 
     @pytest.mark.parametrize("policy", [Linear(), Previous()], ids=lambda p: type(p).__name__)
     def test_no_hidden_copy(self, fast_backend, policy):
