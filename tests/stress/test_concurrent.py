@@ -1,0 +1,42 @@
+"""Inference from several threads, on several streams, and in the middle of invalid input."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from robocache.stress.concurrency import concurrent_inference
+from robocache.stress.exceptions import exceptions
+from robocache.stress.multistream import multistream_inference
+from robocache.stress.settings import REQUIRE_GPU
+
+pytestmark = [pytest.mark.slow, pytest.mark.stress]
+
+
+def test_multithreaded_inference(settings, lines):
+    """4 threads x 100 iterations at once, on different inputs: every result of every thread is right."""
+    report = concurrent_inference(settings, lines)
+    assert report.iterations == 4 * 100
+    assert report.problems == (), str(report)
+
+
+@pytest.mark.gpu
+def test_multistream_inference(settings, lines):
+    """4 CUDA streams x 100 iterations at once: bit for bit right, seen to overlap, and a race would be seen."""
+    if not torch.cuda.is_available():
+        assert os.environ.get(REQUIRE_GPU, "") in ("", "0"), f"{REQUIRE_GPU} is set, but PyTorch finds no GPU"
+        pytest.skip("CUDA streams need a GPU, and PyTorch finds none here")
+    report = multistream_inference(settings, lines)
+    assert report.iterations == 4 * 100
+    assert report.problems == (), str(report)
+
+
+def test_exception_handling(settings, lines):
+    """1000 iterations with 10 % invalid input: each kind its exact error, and the next result is right."""
+    report = exceptions(settings, lines)
+    assert report.iterations == 1000
+    assert report.measured["invalid"] == 100
+    assert report.measured["kinds"] >= 10
+    assert report.problems == (), str(report)
