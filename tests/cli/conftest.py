@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mcap_ros2.writer import Writer
+
+BESIDE_REPOSITORY = Path(__file__).resolve().parents[3] / "shared" / "recordings"
+
+
+@pytest.fixture(scope="session")
+def recordings():
+    folder = Path(os.environ.get("ROBOCACHE_RECORDINGS", BESIDE_REPOSITORY))
+    if not folder.is_dir():
+        pytest.skip(f"no real recordings at {folder}; set ROBOCACHE_RECORDINGS")
+    return folder
+
+
+POINT_CLOUD = """std_msgs/Header header
+uint32 height
+uint32 width
+sensor_msgs/PointField[] fields
+bool is_bigendian
+uint32 point_step
+uint32 row_step
+uint8[] data
+bool is_dense
+================================================================================
+MSG: std_msgs/Header
+builtin_interfaces/Time stamp
+string frame_id
+================================================================================
+MSG: builtin_interfaces/Time
+int32 sec
+uint32 nanosec
+================================================================================
+MSG: sensor_msgs/PointField
+string name
+uint32 offset
+uint8 datatype
+uint32 count
+"""
+FLOAT32 = 7
+
+
+@pytest.fixture(scope="session")
+def scans():
+    """Twenty scans, ten a second, in [-2, 2) metres."""
+    generator = np.random.default_rng(0)
+    return [generator.uniform(-2, 2, (100 + scan, 3)).astype("<f4") for scan in range(20)]
+
+
+@pytest.fixture(scope="session")
+def cloud_recording(scans, tmp_path_factory):
+    """The scans as an MCAP file with checksums, written by the library of the format's own makers."""
+    path = tmp_path_factory.mktemp("cloud") / "cloud.mcap"
+    with path.open("wb") as file:
+        writer = Writer(file)
+        schema = writer.register_msgdef("sensor_msgs/msg/PointCloud2", POINT_CLOUD)
+        for number, points in enumerate(scans):
+            stamp = 1_700_000_000 * 10**9 + number * 10**8
+            fields = [
+                {"name": name, "offset": 4 * axis, "datatype": FLOAT32, "count": 1} for axis, name in enumerate("xyz")
+            ]
+            message = {
+                "header": {"stamp": {"sec": stamp // 10**9, "nanosec": stamp % 10**9}, "frame_id": "lidar"},
+                "height": 1,
+                "width": len(points),
+                "fields": fields,
+                "is_bigendian": False,
+                "point_step": 12,
+                "row_step": 12 * len(points),
+                "data": points.tobytes(),
+                "is_dense": True,
+            }
+            writer.write_message("/points", schema, message, log_time=stamp + 5_000_000, publish_time=stamp)
+        writer.finish()
+    return path

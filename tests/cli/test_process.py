@@ -1,0 +1,82 @@
+"""The installed program in its own process: exit codes, streams, signals, what it imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(sys.executable).with_name("robocache")
+
+
+def robocache(*arguments, **how):
+    how = {"capture_output": True, "text": True, "timeout": 120} | how
+    return subprocess.run([PROGRAM, *map(str, arguments)], check=False, **how)
+
+
+def test_help_and_version():
+    shown = robocache("--help")
+    assert shown.returncode == 0
+    for command in ("demo", "inspect", "align", "doctor", "self-test"):
+        assert command in shown.stdout
+    bare = robocache()
+    assert (bare.returncode, bare.stderr) == (2, "")
+    assert "Usage" in bare.stdout
+
+
+def test_an_error_is_one_line_and_no_traceback(tmp_path):
+    failed = robocache("align", tmp_path / "gone.mcap", "--rate", "50", "--out", tmp_path / "out")
+    assert failed.returncode == 2
+    assert failed.stdout == ""
+    assert failed.stderr.startswith(f"error: {tmp_path}/gone.mcap")
+    assert failed.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_is_all_there_is_on_stdout(tmp_path):
+    done = robocache("demo", "--out", tmp_path / "demo", "--seconds", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["command"] == "demo"
+    assert "aligning 1/1" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["doctor"], ["doctor", "--json"]], ids=" ".join)
+def test_a_reader_that_went_away_is_no_error(arguments):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        result = robocache(*arguments, capture_output=False, stdout=write_end, stderr=subprocess.PIPE)
+    finally:
+        os.close(write_end)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
+def test_a_full_disk_behind_stdout_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        result = robocache("doctor", "--json", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert result.returncode == 2
+    assert result.stderr == (
+        "error: standard output: cannot be written (No space left on device); send it somewhere else\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminated"]
+)
+def test_an_interruption_in_the_middle_leaves_nothing(tmp_path, number, code):
+    command = [PROGRAM, "demo", "--out", tmp_path / "new" / "out", "--seconds", "600"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        # The line says that the recording is being made, which takes much longer than the signal.
+        line = process.stdout.readline()
+        assert line.startswith("1. record"), line + process.stderr.read()
+        assert [path.name for path in tmp_path.iterdir()] == ["new"], "nothing to leave behind yet"
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr
+    assert "Traceback" not in stderr
+    assert list(tmp_path.iterdir()) == []
