@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -124,7 +125,9 @@ class TestStreams:
                 rc.voxelize_pointcloud(points, kept, *BOX, mode, backend=backend)
 
         everything()
-        torch.cuda.set_sync_debug_mode("error")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch warns that the mode is a prototype
+            torch.cuda.set_sync_debug_mode("error")
         try:
             everything()
         finally:

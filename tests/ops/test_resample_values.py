@@ -83,6 +83,18 @@ class TestPolicies:
         angle = torch.atan2(result[0, :, 0].double(), result[0, :, 3].double())
         torch.testing.assert_close(angle, (half[1:] + half[:-1]) / 2, rtol=0, atol=3e-7)
 
+    @pytest.mark.parametrize("degrees", [1e-6, 0.01, 1.0, 3.5, 4.0, 30.0, 179.0])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+    def test_slerp_turns_at_an_even_rate(self, backend, dtype, degrees, assert_one_rounding):
+        """A chord instead of an arc, or an arc cosine near 1, costs digits at a few degrees."""
+        half = torch.tensor([0.3, 0.3 + math.radians(degrees) / 2], dtype=torch.float64)
+        weights = torch.linspace(0, 1, 9, dtype=torch.float64)
+        data = torch.stack([half.sin(), half * 0, half * 0, half.cos()], -1)[None]
+        result, _ = backend.resample(data.to(dtype), torch.tensor([[0.0, 1.0]]).double(), weights[None], Slerp())
+        wanted = half[0] + weights * (half[1] - half[0])
+        exact = torch.stack([wanted.sin(), wanted * 0, wanted * 0, wanted.cos()], -1)[None]
+        assert_one_rounding(result, exact, 1.0, operations=10)
+
     def test_angle_goes_the_short_way(self, backend):
         data = torch.tensor([[[3.0], [-3.0], [3.0]]])
         targets = torch.tensor([[0.25, 0.75, 1.5]])
