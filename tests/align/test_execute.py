@@ -11,7 +11,7 @@ from scipy.spatial.transform import Slerp as ScipySlerp
 
 from robocache.align import Align, Follow, From, Rate, align_episode, plan_alignment
 from robocache.align.plan import median_period_ns
-from robocache.errors import BackendUnavailableError, DTypeError
+from robocache.errors import BackendUnavailableError, DeviceError, DTypeError
 from robocache.policies import Linear, Nearest, Previous, Slerp
 from robocache.readers import SyntheticRobot
 from robocache.records import Episode, RecordedStream
@@ -194,6 +194,19 @@ def test_a_backend_that_cannot_run_here_says_so():
     stream = recorded("s", EPOCH + np.arange(10) * MS, np.ones((10, 2)))
     with pytest.raises(BackendUnavailableError, match="cuda"):
         align_episode(episode(stream), Align(Rate(10)), backend="cuda")
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("cuda:99", r"^device is 'cuda:99', but PyTorch sees \d+ CUDA devices; use"),
+        ("gpu", r"^device must name one, .* 'gpu'$"),
+    ],
+)
+def test_a_device_that_is_not_there_is_named(device, message):
+    stream = recorded("s", EPOCH + np.arange(10) * MS, np.ones((10, 2)))
+    with pytest.raises(DeviceError, match=message):
+        align_episode(episode(stream), Align(Rate(10)), device=device)
 
 
 def test_a_policy_of_the_description_wins_over_the_default():

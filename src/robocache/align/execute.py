@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robocache.align.plan import Plan, PlannedStream, plan_alignment
 from robocache.align.spec import Align
-from robocache.errors import DTypeError
+from robocache.errors import DeviceError, DTypeError
 from robocache.ops import fuse_streams, resample_trajectories
 from robocache.policies import Nearest, Policy
 from robocache.records import Episode, Int64, RecordedStream, Stream
@@ -88,10 +88,11 @@ def align_episode(
     Raises:
         UnknownStreamError: The description names a stream that the episode does not have.
         ArgumentError: Streams without samples or without overlap, a policy that does not fit the data.
+        DeviceError: There is no such device here.
         BackendUnavailableError: The backend cannot run here.
     """
     plan = plan_alignment(episode, spec)
-    target = torch.device("cpu" if device is None else device)
+    target = _device(device)
     data, valid, fused, slices = _align_vectors(plan, backend, target)
     scans: dict[str, AlignedScans] = {}
     for planned in plan.streams:
@@ -122,6 +123,17 @@ def sample_age_ns(planned: PlannedStream, times_ns: Int64) -> Int64:
         ahead_ns = planned.times_ns[np.clip(before + 1, 0, last)] - times_ns
         age_ns = np.where((ahead_ns >= 0) & (ahead_ns < age_ns), -ahead_ns, age_ns)
     return age_ns.astype(np.int64, copy=False)
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    try:
+        target = torch.device("cpu" if device is None else device)
+    except RuntimeError as error:
+        raise DeviceError(f"device must name one, such as 'cpu' or 'cuda:0', got {device!r}") from error
+    if target.type == "cuda" and not (target.index or 0) < torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise DeviceError(f"device is {str(target)!r}, but PyTorch sees {count} CUDA devices; use device='cpu'")
+    return target
 
 
 def _align_vectors(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ Floats = npt.NDArray[np.float64]
 MAX_COLUMNS = 3
 MAX_STREAMS = 24
 ZOOM_PERIODS = 16
+MAX_MARKS = 400
 
 
 def report(conversion: Conversion, *, title: str = "", extra_sections: Sequence[str] = (), intro: str = "") -> str:
@@ -178,24 +179,36 @@ def _zoom(converted: ConvertedEpisode, measured: StreamStatistics, bands: Sequen
     if measured.name not in aligned.data or len(stream.times_ns) < 2:
         return _scan_steps(aligned, measured) if measured.name in aligned.scans else ""
     start_ns = int(aligned.times_ns[0])
-    frame_s = float(np.median(np.diff(aligned.times_ns))) / 1e9 if len(aligned.times_ns) > 1 else 0.02
-    half = ZOOM_PERIODS / 2 * max(frame_s, measured.period_ns / 1e9)
     longest = max(measured.gaps, key=lambda gap: gap[1] - gap[0], default=None)
-    middle_ns = sum(longest) / 2 if longest is not None else (int(aligned.times_ns[0]) + int(aligned.times_ns[-1])) / 2
-    middle = (middle_ns - start_ns) / 1e9
-    if longest is not None:
-        half = max(half, 0.7 * (longest[1] - longest[0]) / 1e9)
-    window = (middle - half, middle + half)
+    window = _window(aligned, measured, longest)
     recorded = (stream.times_ns - start_ns) / 1e9
     times = (aligned.times_ns - start_ns) / 1e9
     before = _columns(stream.values)
     after = _columns(aligned.data[measured.name].cpu().numpy())
     near, inside = ((stamps >= window[0]) & (stamps <= window[1]) for stamps in (recorded, times))
-    series = [Series(recorded[near], before[near, column], column, "dots") for column in range(before.shape[1])]
+    style: Literal["dots", "line"] = "dots" if np.count_nonzero(near) <= MAX_MARKS else "line"
+    series = [Series(recorded[near], before[near, column], column, style) for column in range(before.shape[1])]
     series += [Series(times[inside], after[inside, column], column, "rings") for column in range(after.shape[1])]
     title = f"{measured.name} before and after, close up"
     picture = svg.chart(title, series, x_range=window, bands=bands, size=(430, 250))
-    return page.figure(f"{2 * half:.3g} s around {'the longest gap' if longest is not None else 'the middle'}", picture)
+    width_s, where = window[1] - window[0], "the longest gap" if longest is not None else "the middle"
+    return page.figure(f"{width_s:.3g} s around {where}", picture)
+
+
+def _window(
+    aligned: AlignedEpisode, measured: StreamStatistics, longest: tuple[int, int] | None
+) -> tuple[float, float]:
+    """The seconds to look at closely: the longest gap, or its start if it is long, or the middle."""
+    times_ns = aligned.times_ns
+    frame_ns = float(np.median(np.diff(times_ns))) if len(times_ns) > 1 else measured.period_ns
+    half_ns = ZOOM_PERIODS / 2 * max(frame_ns, measured.period_ns)
+    middle_ns = (int(times_ns[0]) + int(times_ns[-1])) / 2
+    if longest is not None:
+        gap_ns = longest[1] - longest[0]
+        is_long = 1.4 * gap_ns > MAX_MARKS * frame_ns
+        middle_ns = longest[0] if is_long else (longest[0] + longest[1]) / 2
+        half_ns = max(half_ns, MAX_MARKS / 2 * frame_ns if is_long else 0.7 * gap_ns)
+    return (middle_ns - half_ns - int(times_ns[0])) / 1e9, (middle_ns + half_ns - int(times_ns[0])) / 1e9
 
 
 def _scan_steps(aligned: AlignedEpisode, measured: StreamStatistics) -> str:

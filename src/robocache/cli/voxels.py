@@ -65,7 +65,7 @@ class VoxelScans:
     Args:
         box: The grid.
         scans: [scans] int64, which scans of the stream.
-        voxels: [occupied, 4] int32: place in `scans`, x, y, z.
+        voxels: [occupied, 4] int32: place in `scans`, x, y, z; ascending.
         counts: [occupied] int32, points in the voxel.
         points: How many points went in; those outside the box are not in the counts.
     """
@@ -105,12 +105,13 @@ class VoxelScans:
         }
 
     def save(self, path: Path) -> None:
-        """As a compressed .npz, with the grid."""
+        """As an .npz: the voxels of scans[k] are voxels[offsets[k]:offsets[k + 1]], and so are their counts."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(
+        np.savez(
             path,
             scans=self.scans,
-            voxels=self.voxels,
+            offsets=np.searchsorted(self.voxels[:, 0], np.arange(len(self.scans) + 1)),
+            voxels=self.voxels[:, 1:].astype(np.int16),
             counts=self.counts,
             grid_min=np.array(self.box.grid_min),
             voxel_size=np.array(self.box.voxel_size),
