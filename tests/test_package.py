@@ -81,7 +81,7 @@ def unpinned_dependencies(root: Path) -> list[str]:
 def versions(root: Path) -> dict[str, str]:
     patterns = {
         "pyproject.toml": r'^version = "(.+)"$',
-        "src/robocache/__init__.py": r'^__version__ = "(.+)"$',
+        "src/robocache/version.py": r'^__version__ = "(.+)"$',
         "CITATION.cff": r"^version: (.+)$",
         "CHANGELOG.md": r"^## (\S+)",
     }

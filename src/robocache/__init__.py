@@ -17,8 +17,7 @@ from robocache.ops import (
 )
 from robocache.policies import Angle, Linear, Nearest, Previous, Slerp
 from robocache.records import Episode, Fused, RecordedStream, SparseVoxels, Stream
-
-__version__ = "0.1.0"
+from robocache.version import __version__
 
 __all__ = [
     "Angle",

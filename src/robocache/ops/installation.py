@@ -21,6 +21,7 @@ from robocache.ops.voxelize_pointcloud import cases as voxelize_cases
 from robocache.ops.voxelize_pointcloud import reference as voxelize_reference
 from robocache.ops.voxelize_pointcloud import voxelize_pointcloud
 from robocache.policies import Linear
+from robocache.version import __version__
 
 OPERATIONS = ("resample_trajectories", "fuse_multimodal", "voxelize_pointcloud")
 
@@ -51,7 +52,7 @@ def check_installation() -> dict[str, Any]:
     on_gpu = {"backend": "cuda" if problem is None else without, "reason": problem or "Triton kernels"}
     on_cpu = {"backend": "pytorch", "reason": "the portable backend; this version has no compiled CPU backend"}
     return {
-        "robocache": _version("robocache"),
+        "robocache": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "torch": torch.__version__,

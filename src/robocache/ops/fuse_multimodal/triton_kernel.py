@@ -71,7 +71,7 @@ def fuse(
     with torch.cuda.device_of(out):  # Triton launches on the current device, not the tensors'
         _fuse_kernel[(batch * blocks,)](
             tuple(as_bytes(values) for values in data), tuple(times),
-            tuple(targets if length is None else length for length in lengths),
+            tuple(targets if length is None else length.contiguous() for length in lengths),
             targets, as_bytes(out), as_bytes(valid),
             target_count, targets.stride(0), column // vector, blocks, tuple(numbers),
             SPECS=tuple(specs), num_warps=WARPS,

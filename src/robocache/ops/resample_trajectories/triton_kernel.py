@@ -134,7 +134,8 @@ def resample_trajectories(
     blocks = triton.cdiv(target_count, spec.block_target)
     with torch.cuda.device_of(data):  # Triton launches on the current device, not the tensors'
         _resample_kernel[(batch * blocks,)](
-            as_bytes(data), times, targets if lengths is None else lengths, targets, as_bytes(out), as_bytes(valid),
+            as_bytes(data), times, targets if lengths is None else lengths.contiguous(), targets,
+            as_bytes(out), as_bytes(valid),
             target_count, targets.stride(0), dim // vector, blocks, stream_numbers(data, times, policy, vector, 0),
             SPEC=spec, num_warps=WARPS,
         )  # fmt: skip

@@ -30,9 +30,10 @@ _SIZES = ["point_count", "cloud_count", "search_step", "point_stride", "feature_
 def _step(coordinate, lowest_bits, edge_bits, size, CLAMPS: tl.constexpr):
     """Along one axis: the voxel's number as a float, and whether the point is kept."""
     # IEEE division: an approximate one moves points that lie on a voxel's plane.
-    step = tl.floor(
-        divide(coordinate - from_bits(lowest_bits, coordinate), from_bits(edge_bits, coordinate) + coordinate * 0)
-    )
+    steps = divide(coordinate - from_bits(lowest_bits, coordinate), from_bits(edge_bits, coordinate) + coordinate * 0)
+    step = tl.floor(steps)
+    # The GPU's floor takes the smallest negative numbers (denormals) for zero.
+    step = tl.where((steps < 0) & (step == 0), -1.0, step)
     keeps = (coordinate - coordinate) == 0  # neither NaN nor inf
     if CLAMPS:
         step = tl.minimum(tl.maximum(step, 0), (size - 1).to(step.dtype))
