@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import json
 import os
+import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mcap_ros2.writer import Writer
+from typer.testing import CliRunner
+
+from robocache.cli.main import app
 
 BESIDE_REPOSITORY = Path(__file__).resolve().parents[3] / "shared" / "recordings"
 
@@ -78,3 +84,73 @@ def cloud_recording(scans, tmp_path_factory):
             writer.write_message("/points", schema, message, log_time=stamp + 5_000_000, publish_time=stamp)
         writer.finish()
     return path
+
+
+@pytest.fixture(scope="session")
+def run():
+    """Run a command that must succeed, in this process."""
+
+    def succeed(*arguments):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert result.exit_code == 0, result.output
+        return result
+
+    return succeed
+
+
+@pytest.fixture(scope="session")
+def document(run):
+    """Run a command with --json; give the one JSON document, and nothing else, on stdout; strict: no NaN."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return lambda *arguments: json.loads(run(*arguments, "--json").stdout, parse_constant=refuse)
+
+
+class Page(HTMLParser):
+    """Checks that a page is well formed and loads nothing; collects its text and pictures."""
+
+    VOID = frozenset({"meta"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.text, self.titles, self.tags = [], "", [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href"):
+                assert value.startswith("data:image/png;base64,"), f"{tag} loads {value}"
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        self.text += data
+        if self.open and self.open[-1] == "title":
+            self.titles.append(data)
+
+
+@pytest.fixture
+def checked_page():
+    """Parse a report: well formed, alone, every chart with a title, no number that is none."""
+
+    def check(path):
+        page = Page()
+        text = path.read_text(encoding="utf-8")
+        page.feed(text)
+        assert page.open == []
+        assert "script" not in page.tags
+        assert "url(" not in text
+        assert re.search(r"[=\"\s]nan\b", text) is None, "a number that is none has been drawn"
+        assert page.tags.count("svg") == len(page.titles) - 1 - text.count('class="gap"'), "a chart without a title"
+        return page
+
+    return check

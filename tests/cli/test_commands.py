@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -13,77 +11,14 @@ from typer.testing import CliRunner
 from robocache import __version__
 from robocache.align.lerobot import feature_name
 from robocache.cli.main import app
-from robocache.readers import SyntheticRobot, open_recording
+from robocache.readers import open_recording
 
 
-def run(*arguments):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
-    return result
-
-
-def document(*arguments):
-    """The one JSON document, and nothing else, on stdout; strict: no NaN."""
-
-    def refuse(constant):
-        raise AssertionError(f"{constant} is not JSON")
-
-    return json.loads(run(*arguments, "--json").stdout, parse_constant=refuse)
-
-
-class Page(HTMLParser):
-    """Checks that a page is well formed and loads nothing; collects its text and pictures."""
-
-    VOID = frozenset({"meta"})
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.text, self.titles, self.tags = [], "", [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        for name, value in attrs:
-            if name in ("src", "href"):
-                assert value.startswith("data:image/png;base64,"), f"{tag} loads {value}"
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        self.handle_endtag(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, f"</{tag}> closes nothing"
-
-    def handle_data(self, data):
-        self.text += data
-        if self.open and self.open[-1] == "title":
-            self.titles.append(data)
-
-
-def checked_page(path):
-    page = Page()
-    text = path.read_text(encoding="utf-8")
-    page.feed(text)
-    assert page.open == []
-    assert "script" not in page.tags
-    assert "url(" not in text
-    assert re.search(r"[=\"\s]nan\b", text) is None, "a number that is none has been drawn"
-    assert page.tags.count("svg") == len(page.titles) - 1 - text.count('class="gap"'), "a chart without a title"
-    return page
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    out = tmp_path_factory.mktemp("demo") / "out"
-    return out, document("demo", "--out", out, "--seconds", 6)
-
-
-def test_version():
+def test_version(run):
     assert run("--version").stdout == f"robocache {__version__}\n"
 
 
-def test_inspect_shows_the_huskys_rates_and_the_drift_of_its_imu_clock(recordings):
+def test_inspect_shows_the_huskys_rates_and_the_drift_of_its_imu_clock(recordings, document):
     found = document("inspect", recordings / "husky_mcap")
     assert found["format"] == "mcap"
     [episode] = found["episodes"]
@@ -101,13 +36,13 @@ def test_inspect_shows_the_huskys_rates_and_the_drift_of_its_imu_clock(recording
     assert offset["drift_ppm"] == pytest.approx((21.1 - 36.2) / 395 * 1000, abs=3)
 
 
-def test_inspect_for_people_names_every_stream(recordings):
+def test_inspect_for_people_names_every_stream(recordings, run):
     shown = run("inspect", recordings / "husky_mcap").stdout
     for expected in ("/imu/data.orientation", "30.01 Hz", "log +36.2 to +21.1 ms", "11865", "/fix", "2.5 Hz"):
         assert expected in shown
 
 
-def test_inspect_says_that_a_file_has_no_time_axis_and_what_is_missing(recordings):
+def test_inspect_says_that_a_file_has_no_time_axis_and_what_is_missing(recordings, run, document):
     path = recordings / "broad" / "07_undisturbed_fast_rotation_B.hdf5"
     assert "no time axis" in run("inspect", path).stdout
     [episode] = document("inspect", path)["episodes"]
@@ -117,14 +52,14 @@ def test_inspect_says_that_a_file_has_no_time_axis_and_what_is_missing(recording
     assert 0.02 < quaternion["nan_fraction"] < 0.04
 
 
-def test_inspect_lists_every_episode_of_a_dataset(recordings):
+def test_inspect_lists_every_episode_of_a_dataset(recordings, run):
     shown = run("inspect", recordings / "g1_lerobot_v30").stdout
     assert "lerobot-v3.0, 7 episodes" in shown
     for index in range(7):
         assert f"episode_00000{index}" in shown
 
 
-def test_align_writes_a_dataset_that_reads_back(recordings, tmp_path):
+def test_align_writes_a_dataset_that_reads_back(recordings, tmp_path, document, checked_page):
     out = tmp_path / "deep" / "husky"
     done = document("align", recordings / "husky_mcap", "--rate", 50, "--out", out, "--task", "drive")
     assert done["out"] == str(out)
@@ -153,7 +88,7 @@ def test_align_writes_a_dataset_that_reads_back(recordings, tmp_path):
     assert sorted(path.name for path in out.parent.iterdir()) == ["husky"]
 
 
-def test_align_takes_every_episode_and_only_the_streams_asked_for(recordings, tmp_path):
+def test_align_takes_every_episode_and_only_the_streams_asked_for(recordings, tmp_path, run):
     shown = run(
         "align", recordings / "g1_lerobot_v30", "--rate", "30", "--out", tmp_path / "g1", "--streams", "action"
     ).stdout
@@ -167,7 +102,7 @@ def test_align_takes_every_episode_and_only_the_streams_asked_for(recordings, tm
             assert "observation.state" not in after.streams
 
 
-def test_align_replaces_its_own_output_when_asked(recordings, tmp_path):
+def test_align_replaces_its_own_output_when_asked(recordings, tmp_path, run):
     arguments = (
         "align",
         recordings / "broad" / "24_disturbed_tapping_A.hdf5",
@@ -186,7 +121,7 @@ def test_align_replaces_its_own_output_when_asked(recordings, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_align_voxelizes_the_clouds_of_a_real_format(cloud_recording, scans, tmp_path):
+def test_align_voxelizes_the_clouds_of_a_real_format(cloud_recording, scans, tmp_path, document, checked_page):
     out = tmp_path / "out"
     done = document("align", cloud_recording, "--rate", 50, "--out", out, "--voxel-size", 0.25)
     described = done["episodes"][0]["streams"]["/points.points"]["voxels"]
@@ -206,94 +141,7 @@ def test_align_voxelizes_the_clouds_of_a_real_format(cloud_recording, scans, tmp
     assert checked_page(out / "report.html").tags.count("image") == 3
 
 
-def test_demo_is_close_to_the_truth_and_the_shortcut_is_not(demo):
-    _, done = demo
-    assert done["frames"] == pytest.approx(300, abs=3)
-    assert set(done["errors"]) == {
-        "/joint_states.position",
-        "/arm/hand.orientation",
-        "/imu.angular_velocity",
-        "/imu.linear_acceleration",
-        "/camera.features",
-    }
-    for name, error in done["errors"].items():
-        # A chord between samples h apart errs by at most a h^2 / 8; the steepest wave has a = 1.5 (2 pi)^2.
-        limit = {"/camera.features": 0.02, "/arm/hand.orientation": 0.01}.get(name, 5e-4)
-        assert 0 < error["rms"] < error["percentile_95"] * 2 < limit * 2
-        assert error["arrival_rms"] > 20 * error["rms"], name
-    [episode] = done["episodes"]
-    assert episode["streams"]["/joint_states.position"]["valid_fraction"] < 1
-    assert episode["streams"]["/arm/hand.orientation"]["valid_fraction"] == 1
-    assert done["samples_per_second"] > 0
-
-
-def test_the_errors_of_the_demo_are_those_of_its_dataset(demo):
-    out, done = demo
-    with open_recording(out) as written, SyntheticRobot(0, duration_s=6) as robot:
-        read = written.read_episode(0).streams
-        times_ns, name = read["time_ns"].values[:, 0], "/joint_states.position"
-        valid = read[f"valid.{feature_name(name)}"].values[:, 0].astype(bool)
-        difference = read[feature_name(name)].values[valid] - robot.truth(name, times_ns[valid])
-    assert np.sqrt((difference**2).mean()) == pytest.approx(done["errors"][name]["rms"], rel=1e-6)
-
-
-def test_the_voxels_of_the_demo_agree_with_numpy_histograms(demo):
-    out, done = demo
-    saved = np.load(out / "voxels" / "observation.lidar.points" / "episode_000000.npz")
-    with SyntheticRobot(0, duration_s=6) as robot:
-        stream = robot.read_episode(0, ["/lidar.points"]).streams["/lidar.points"]
-    size, low = float(saved["voxel_size"]), saved["grid_min"]
-    for place in (0, len(saved["scans"]) // 2):
-        scan = int(saved["scans"][place])
-        points = stream.values[stream.offsets[scan] : stream.offsets[scan + 1]]
-        cells = np.floor((points - low.astype(np.float32)) / np.float32(size))
-        edges = [np.arange(count + 1) for count in saved["grid_size"]]
-        inside = (cells < saved["grid_size"]).all(axis=1)
-        want, _ = np.histogramdd(cells[inside], bins=edges)
-        got = np.zeros(tuple(saved["grid_size"]), np.int64)
-        mine = slice(saved["offsets"][place], saved["offsets"][place + 1])
-        got[tuple(saved["voxels"][mine].T)] = saved["counts"][mine]
-        np.testing.assert_array_equal(got, want)
-    [episode] = done["episodes"]
-    described = episode["streams"]["/lidar.points"]["voxels"]
-    assert described["occupied"] == len(saved["counts"])
-    assert described["inside"] == saved["counts"].sum() > 0.95 * described["points"]
-
-
-def test_the_report_of_the_demo_stands_alone_and_shows_what_it_must(demo):
-    out, _ = demo
-    page = checked_page(out / "report.html")
-    for expected in ("Error against the truth", "Voxels of /lidar.points", "Gaps are shaded", "valid frames"):
-        assert expected in page.text
-    assert page.tags.count("image") == 3
-    assert 'class="gap"' in (out / "report.html").read_text()
-
-
-def test_demo_for_people_says_each_step_and_may_run_again(tmp_path):
-    arguments = ("demo", "--out", tmp_path / "demo", "--seconds", "2", "--seed", "3")
-    run(*arguments)
-    shown = run(*arguments).stdout
-    for expected in (
-        "1. record",
-        "2. inspect",
-        "3. align",
-        "4. compare",
-        "gap in /joint_states.position",
-        "report.html",
-    ):
-        assert expected in shown
-    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
-
-
-def test_demo_does_not_replace_the_result_of_another_command(recordings, tmp_path):
-    run("align", recordings / "g1_lerobot_v30", "--rate", "1", "--out", tmp_path / "g1")
-    refused = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "g1")])
-    assert refused.exit_code == 2
-    assert "another command" in refused.stderr
-    assert (tmp_path / "g1" / "robocache.json").exists()
-
-
-def test_doctor_says_what_runs_where(tmp_path):
+def test_doctor_says_what_runs_where(tmp_path, run, document):
     found = document("doctor")
     assert set(found["operations"]) == {"resample_trajectories", "fuse_multimodal", "voxelize_pointcloud"}
     assert set(found["compilers"]) == {"cc", "g++", "clang++", "nvcc"}
@@ -302,6 +150,6 @@ def test_doctor_says_what_runs_where(tmp_path):
         assert expected in shown
 
 
-def test_self_test_passes():
+def test_self_test_passes(run, document):
     assert run("self-test").stdout.endswith("self-test passed\n")
     assert document("self-test")["passed"] is True

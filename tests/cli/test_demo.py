@@ -1,0 +1,104 @@
+"""The demo: near the truth, and its report shows it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from robocache.align.lerobot import feature_name
+from robocache.cli.main import app
+from robocache.readers import SyntheticRobot, open_recording
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory, document):
+    out = tmp_path_factory.mktemp("demo") / "out"
+    return out, document("demo", "--out", out, "--seconds", 6)
+
+
+def test_demo_is_close_to_the_truth_and_the_shortcut_is_not(demo):
+    _, done = demo
+    assert done["frames"] == pytest.approx(300, abs=3)
+    assert set(done["errors"]) == {
+        "/joint_states.position",
+        "/arm/hand.orientation",
+        "/imu.angular_velocity",
+        "/imu.linear_acceleration",
+        "/camera.features",
+    }
+    for name, error in done["errors"].items():
+        # A chord between samples h apart errs by at most a h^2 / 8; the steepest wave has a = 1.5 (2 pi)^2.
+        limit = {"/camera.features": 0.02, "/arm/hand.orientation": 0.01}.get(name, 5e-4)
+        assert 0 < error["rms"] < error["percentile_95"] * 2 < limit * 2
+        assert error["arrival_rms"] > 20 * error["rms"], name
+    [episode] = done["episodes"]
+    assert episode["streams"]["/joint_states.position"]["valid_fraction"] < 1
+    assert episode["streams"]["/arm/hand.orientation"]["valid_fraction"] == 1
+    assert done["samples_per_second"] > 0
+
+
+def test_the_errors_of_the_demo_are_those_of_its_dataset(demo):
+    out, done = demo
+    with open_recording(out) as written, SyntheticRobot(0, duration_s=6) as robot:
+        read = written.read_episode(0).streams
+        times_ns, name = read["time_ns"].values[:, 0], "/joint_states.position"
+        valid = read[f"valid.{feature_name(name)}"].values[:, 0].astype(bool)
+        difference = read[feature_name(name)].values[valid] - robot.truth(name, times_ns[valid])
+    assert np.sqrt((difference**2).mean()) == pytest.approx(done["errors"][name]["rms"], rel=1e-6)
+
+
+def test_the_voxels_of_the_demo_agree_with_numpy_histograms(demo):
+    out, done = demo
+    saved = np.load(out / "voxels" / "observation.lidar.points" / "episode_000000.npz")
+    with SyntheticRobot(0, duration_s=6) as robot:
+        stream = robot.read_episode(0, ["/lidar.points"]).streams["/lidar.points"]
+    size, low = float(saved["voxel_size"]), saved["grid_min"]
+    for place in (0, len(saved["scans"]) // 2):
+        scan = int(saved["scans"][place])
+        points = stream.values[stream.offsets[scan] : stream.offsets[scan + 1]]
+        cells = np.floor((points - low.astype(np.float32)) / np.float32(size))
+        edges = [np.arange(count + 1) for count in saved["grid_size"]]
+        inside = (cells < saved["grid_size"]).all(axis=1)
+        want, _ = np.histogramdd(cells[inside], bins=edges)
+        got = np.zeros(tuple(saved["grid_size"]), np.int64)
+        mine = slice(saved["offsets"][place], saved["offsets"][place + 1])
+        got[tuple(saved["voxels"][mine].T)] = saved["counts"][mine]
+        np.testing.assert_array_equal(got, want)
+    [episode] = done["episodes"]
+    described = episode["streams"]["/lidar.points"]["voxels"]
+    assert described["occupied"] == len(saved["counts"])
+    assert described["inside"] == saved["counts"].sum() > 0.95 * described["points"]
+
+
+def test_the_report_of_the_demo_stands_alone_and_shows_what_it_must(demo, checked_page):
+    out, _ = demo
+    page = checked_page(out / "report.html")
+    for expected in ("Error against the truth", "Voxels of /lidar.points", "Gaps are shaded", "valid frames"):
+        assert expected in page.text
+    assert page.tags.count("image") == 3
+    assert 'class="gap"' in (out / "report.html").read_text()
+
+
+def test_demo_for_people_says_each_step_and_may_run_again(tmp_path, run):
+    arguments = ("demo", "--out", tmp_path / "demo", "--seconds", "2", "--seed", "3")
+    run(*arguments)
+    shown = run(*arguments).stdout
+    for expected in (
+        "1. record",
+        "2. inspect",
+        "3. align",
+        "4. compare",
+        "gap in /joint_states.position",
+        "report.html",
+    ):
+        assert expected in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+def test_demo_does_not_replace_the_result_of_another_command(recordings, tmp_path, run):
+    run("align", recordings / "g1_lerobot_v30", "--rate", "1", "--out", tmp_path / "g1")
+    refused = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "g1")])
+    assert refused.exit_code == 2
+    assert "another command" in refused.stderr
+    assert (tmp_path / "g1" / "robocache.json").exists()
