@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robocache.errors import BackendUnavailableError, DamagedRecordingError, RecordingLimitError
+from robocache.readers.hdf5_texts import read_texts
 from robocache.readers.limits import Limits
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Hdf5File:
         self.limits = limits
         self._h5py = h5py
         self._size = path.stat().st_size
+        self._owners: tuple[str, ...] = ()
+        self._texts: dict[str, dict[str, str]] | None = None
         with self.damage_named("file"):
             self._file = h5py.File(path, "r", locking="best-effort")
 
@@ -76,12 +79,15 @@ class Hdf5File:
         """
         found = Tree()
         self._walk(self._file, "", 0, found, set())
+        self._owners = (*found.groups, *found.datasets)
         return found
 
     def _walk(self, group: Group, prefix: str, depth: int, found: Tree, seen: set[int]) -> None:
         found.groups[prefix.rstrip("/")] = group
         with self.damage_named(prefix or "/"):
             names = list(group)
+            if not all(isinstance(name, str) for name in names):
+                raise ValueError("a name in it is not UTF-8")
         if depth > MAX_DEPTH or len(names) + len(seen) > MAX_OBJECTS:
             problem = f"has more than {MAX_DEPTH} levels or {MAX_OBJECTS} objects"
             raise RecordingLimitError(self.path, problem, place=f"group {prefix or '/'}", remedy=COPY)
@@ -177,16 +183,14 @@ class Hdf5File:
             if name not in owner.attrs:
                 return None
             attribute = owner.attrs.get_id(name)
-            if (
-                attribute.shape != ()
-                or attribute.dtype.kind not in "OS"
-                or attribute.get_storage_size() > MAX_TEXT_BYTES
-            ):
+            if attribute.shape != () or attribute.dtype.kind not in "OS" or attribute.dtype.itemsize > MAX_TEXT_BYTES:
                 return None
-            value = owner.attrs[name]
-        return (
-            value if isinstance(value, str) else value.decode("utf-8", "replace") if isinstance(value, bytes) else None
-        )
+            if attribute.dtype.kind == "S":
+                return bytes(owner.attrs[name]).decode("utf-8", "replace")
+            full = str(owner.name).lstrip("/")
+        if self._texts is None:
+            self._texts = read_texts(self.path, self._owners)
+        return self._texts.get(full, {}).get(name)
 
     @contextlib.contextmanager
     def damage_named(self, place: str) -> Iterator[None]:
