@@ -116,6 +116,7 @@ class Page(HTMLParser):
     def __init__(self):
         super().__init__()
         self.open, self.text, self.titles, self.tags = [], "", [], []
+        self.cells, self.tables = [], []
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
@@ -124,6 +125,10 @@ class Page(HTMLParser):
                 assert value.startswith("data:image/png;base64,"), f"{tag} loads {value}"
         if tag not in self.VOID:
             self.open.append(tag)
+        if tag == "table":
+            self.cells = []
+        elif tag == "tr":
+            self.cells.append([])
 
     def handle_startendtag(self, tag, attrs):
         self.handle_starttag(tag, attrs)
@@ -131,11 +136,16 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag, f"</{tag}> closes nothing"
+        if tag == "table":
+            header, *rows = self.cells
+            self.tables.append([dict(zip(header, row, strict=True)) for row in rows])
 
     def handle_data(self, data):
         self.text += data
         if self.open and self.open[-1] == "title":
             self.titles.append(data)
+        if self.open and self.open[-1] in ("th", "td"):
+            self.cells[-1].append(data)
 
 
 @pytest.fixture

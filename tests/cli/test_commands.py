@@ -38,7 +38,7 @@ def test_inspect_shows_the_huskys_rates_and_the_drift_of_its_imu_clock(recording
 
 def test_inspect_for_people_names_every_stream(recordings, run):
     shown = run("inspect", recordings / "husky_mcap").stdout
-    for expected in ("/imu/data.orientation", "30.01 Hz", "log +36.2 to +21.1 ms", "11865", "/fix", "2.5 Hz"):
+    for expected in ("/imu/data.orientation", "30.01 Hz", "log, publish +36.2 to +21.1 ms", "11865", "/fix", "2.5 Hz"):
         assert expected in shown
 
 
@@ -82,8 +82,19 @@ def test_align_writes_a_dataset_that_reads_back(recordings, tmp_path, document, 
     info = json.loads((out / "meta" / "info.json").read_text())
     assert info["robocache"]["source"].endswith("husky.mcap")
     page = checked_page(out / "report.html")
-    assert "/imu/data.orientation" in page.text
-    assert "log +36.2 to +21.1 ms" in page.text
+    recorded, came_out = page.tables
+    [row] = [row for row in recorded if row["Stream"] == "/imu/data.orientation"]
+    assert row == {
+        "Stream": "/imu/data.orientation",
+        "Holds": "quaternion_xyzw float64[4]",
+        "Clock used (other clocks)": "header (log, publish +36.2 to +21.1 ms)",
+        "Samples": "11,865",
+        "Rate": "30.01 Hz",
+        "Jitter": "0.02 ms",
+        "Gaps": "0",
+        "NaN": "0.0%",
+    }
+    assert [row["Feature"] for row in came_out] == [feature_name(row["Stream"]) for row in recorded]
     assert json.loads((out / "robocache.json").read_text())["command"] == "align"
     assert sorted(path.name for path in out.parent.iterdir()) == ["husky"]
 

@@ -72,11 +72,16 @@ def test_the_voxels_of_the_demo_agree_with_numpy_histograms(demo):
 
 
 def test_the_report_of_the_demo_stands_alone_and_shows_what_it_must(demo, checked_page):
-    out, _ = demo
+    out, done = demo
     page = checked_page(out / "report.html")
     for expected in ("Error against the truth", "Voxels of /lidar.points", "Gaps are shaded", "valid frames"):
         assert expected in page.text
     assert page.tags.count("image") == 3
+    errors = {row["Stream"]: row for row in page.tables[2]}
+    assert set(errors) == set(done["errors"])
+    for name, row in errors.items():
+        assert float(row["RMS"]) == pytest.approx(done["errors"][name]["rms"], rel=0.06)
+        assert float(row["Shortcut 95 %"]) == pytest.approx(done["errors"][name]["arrival_percentile_95"], rel=0.06)
     assert 'class="gap"' in (out / "report.html").read_text()
 
 

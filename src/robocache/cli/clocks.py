@@ -50,3 +50,11 @@ def clock_offsets(stream: RecordedStream) -> dict[str, ClockOffset]:
         first, last = (float(np.median(edge)) for edge in (apart[:EDGE_SAMPLES], apart[-EDGE_SAMPLES:]))
         offsets[name] = ClockOffset(first, float(np.median(apart)), last, slope / 1e3)
     return offsets
+
+
+def offsets_text(stream: RecordedStream) -> str:
+    """All of them for people; clocks that are equally far off together: "log, publish +0.4 ms"."""
+    names: dict[str, list[str]] = {}
+    for name, offset in clock_offsets(stream).items():
+        names.setdefault(offset.text(), []).append(name)
+    return "; ".join(f"{', '.join(alike)} {text}" for text, alike in names.items())

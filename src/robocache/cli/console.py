@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from typing import NoReturn, Protocol
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 PLAIN_WIDTH = 400  # columns of a table that is not on a terminal: wide enough to cut nothing
 
@@ -52,7 +54,15 @@ class Printer:
             table.add_column(title, justify="left" if index < left else "right", overflow="fold")
         for row in rows:
             table.add_row(*(_escaped(cell) for cell in row))
-        self._console.print(table, highlight=False)
+        unbounded = self._console.options.update(width=PLAIN_WIDTH)
+        if self._console.measure(table, options=unbounded).maximum <= self._console.width:
+            self._console.print(table, highlight=False)
+            return
+        # Folded cells are hard to read: on a narrow terminal each row becomes a heading and a list.
+        for row in rows:
+            self._console.print(row[0], style="bold", markup=False, highlight=False)
+            facts = ", ".join(f"{title} {cell}".strip() for title, cell in zip(header[1:], row[1:], strict=True))
+            self._console.print(Padding(Text(facts), (0, 0, 0, 2)), highlight=False)
 
     def document(self, document: Mapping[str, object]) -> None:
         """Print the one JSON document, if JSON was asked for. NaN and infinity become null."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robocache.cli.clocks import clock_offsets
+from robocache.cli.clocks import clock_offsets, offsets_text
 from robocache.cli.console import Printer, milliseconds, number
 
 if TYPE_CHECKING:
@@ -87,7 +87,6 @@ def print_streams(printer: Printer, episode: Episode, statistics: list[StreamSta
 def _row(episode: Episode, measured: StreamStatistics) -> tuple[str, ...]:
     stream = episode.streams[measured.name]
     holds = f"{stream.kind} {stream.values.dtype}[{stream.values.shape[1]}]"
-    offsets = ", ".join(f"{name} {offset.text()}" for name, offset in clock_offsets(stream).items())
     return (
         measured.name,
         holds,
@@ -98,7 +97,7 @@ def _row(episode: Episode, measured: StreamStatistics) -> tuple[str, ...]:
         str(len(measured.gaps)),
         str(measured.duplicates),
         f"{measured.nan_fraction:.1%}",
-        offsets or "-",
+        offsets_text(stream) or "-",
     )
 
 

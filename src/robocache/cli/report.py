@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from robocache import __version__
 from robocache.cli import page, svg
-from robocache.cli.clocks import clock_offsets
+from robocache.cli.clocks import offsets_text
 from robocache.cli.console import milliseconds, number
 from robocache.cli.svg import Band, Series
 
@@ -91,17 +91,17 @@ def _recorded_table(converted: ConvertedEpisode) -> str:
     rows = []
     for measured in converted.statistics:
         stream = converted.episode.streams[measured.name]
-        offsets = ", ".join(f"{clock} {offset.text()}" for clock, offset in clock_offsets(stream).items())
+        offsets = offsets_text(stream)
         rows.append(
             (
                 measured.name,
                 f"{stream.kind} {stream.values.dtype}[{stream.values.shape[1]}]",
+                measured.clock + (f" ({offsets})" if offsets else ""),
                 f"{measured.count:,}",
                 f"{number(measured.rate_hz, 4)} Hz",
                 milliseconds(measured.jitter_ns),
                 str(len(measured.gaps)),
                 f"{measured.nan_fraction:.1%}",
-                f"{measured.clock}" + (f" ({offsets})" if offsets else ""),
             )
         )
     header = ("Stream", "Holds", "Clock used (other clocks)", "Samples", "Rate", "Jitter", "Gaps", "NaN")
