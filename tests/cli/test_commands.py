@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -55,8 +56,24 @@ def test_inspect_says_that_a_file_has_no_time_axis_and_what_is_missing(recording
 def test_inspect_lists_every_episode_of_a_dataset(recordings, run):
     shown = run("inspect", recordings / "g1_lerobot_v30").stdout
     assert "lerobot-v3.0, 7 episodes" in shown
+    assert "left out observation.images.cam_high: its values are video, not numbers" in shown
     for index in range(7):
         assert f"episode_00000{index}" in shown
+
+
+def test_a_file_without_a_rate_takes_it_from_the_command_line(tmp_path, run, document):
+    path = tmp_path / "plain.h5"
+    with h5py.File(path, "w") as file:
+        file["force"] = np.arange(12.0).reshape(6, 2)
+    refused = CliRunner().invoke(app, ["inspect", str(path)])
+    assert refused.exit_code == 2
+    assert str(path) in refused.stderr
+    [episode] = document("inspect", path, "--source-rate", 10)["episodes"]
+    assert episode["streams"]["force"]["period_ns"] == 1e8
+    run("align", path, "--source-rate", 10, "--rate", 20, "--out", tmp_path / "out")
+    with open_recording(tmp_path / "out") as written:
+        force = written.read_episode(0).streams["observation.force"].values
+    np.testing.assert_allclose(force, np.arange(11)[:, None] + [0, 1])
 
 
 def test_align_writes_a_dataset_that_reads_back(recordings, tmp_path, document, checked_page):

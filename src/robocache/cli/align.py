@@ -46,6 +46,9 @@ def command(
     task: Annotated[
         str | None, typer.Option(help="What the robot does, in words; what the recording says if not given.")
     ] = None,
+    source_rate: Annotated[
+        float | None, typer.Option(metavar="HZ", help="Rate of an HDF5 file that has neither times nor a rate.")
+    ] = None,
     backend: Annotated[Backend | None, typer.Option(help="Where to compute; the best there is if not given.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what RoboCache wrote there before.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -60,7 +63,7 @@ def command(
     names = None if streams is None else tuple(name.strip() for name in streams.split(",") if name.strip())
     settings = Settings(_parsed_rate(rate), span.value, names, backend.value if backend else None, voxel_size, task)
     check_output(out, overwrite=overwrite)
-    with open_recording(path) as recording, staged_folder(out, overwrite=overwrite) as folder:
+    with open_recording(path, rate_hz=source_rate) as recording, staged_folder(out, overwrite=overwrite) as folder:
         with printer.progress("aligning", len(recording.episode_names)) as advance:
             conversion = convert(recording, settings, folder, advance)
         document = conversion.document("align")
@@ -108,6 +111,8 @@ def print_conversion(printer: Printer, conversion: Conversion, document: dict[st
             )
         )
     printer.table(("stream", "feature", "between samples", "max gap", "valid", "oldest", "samples"), rows, left=3)
+    if conversion.first is not None:
+        printer.skipped(conversion.first.episode.attributes)
     for name, voxels in ((name, part["voxels"]) for name, part in episodes[0]["streams"].items() if "voxels" in part):
         size = " x ".join(str(cells) for cells in voxels["grid_size"])
         printer.say(

@@ -64,6 +64,11 @@ class Printer:
             facts = ", ".join(f"{title} {cell}".strip() for title, cell in zip(header[1:], row[1:], strict=True))
             self._console.print(Padding(Text(facts), (0, 0, 0, 2)), highlight=False)
 
+    def skipped(self, attributes: Mapping[str, object]) -> None:
+        """Print what a reader left out, so that nobody looks for it in vain."""
+        for name, reason in skipped_streams(attributes).items():
+            self.say(f"  left out {name}: {reason}")
+
     def document(self, document: Mapping[str, object]) -> None:
         """Print the one JSON document, if JSON was asked for. NaN and infinity become null."""
         if self.json_output:
@@ -106,6 +111,12 @@ def json_text(document: Mapping[str, object]) -> str:
 def milliseconds(nanoseconds: float) -> str:
     """Such as "36.0 ms"; "-" for NaN."""
     return "-" if math.isnan(nanoseconds) else f"{nanoseconds / 1e6:.2f} ms"
+
+
+def skipped_streams(attributes: Mapping[str, object]) -> dict[str, str]:
+    """What a reader left out of an episode, and why."""
+    skipped = attributes.get("skipped")
+    return {str(name): str(reason) for name, reason in skipped.items()} if isinstance(skipped, Mapping) else {}
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -15,7 +15,7 @@ import torch
 from robocache import __version__
 from robocache.align import Align, AlignedEpisode, Rate, align_episode
 from robocache.align.lerobot import LeRobotWriter, feature_name
-from robocache.cli.console import Advance
+from robocache.cli.console import Advance, skipped_streams
 from robocache.cli.voxels import VoxelBox, VoxelScans, voxelize_scans
 from robocache.errors import ArgumentError, BackendUnavailableError
 from robocache.ops import is_cuda_available
@@ -187,6 +187,7 @@ def episode_document(converted: ConvertedEpisode) -> dict[str, Any]:
         "end_ns": int(aligned.times_ns[-1]),
         "recorded_ns": converted.episode.end_ns - converted.episode.start_ns,
         "streams": streams,
+        "skipped": skipped_streams(converted.episode.attributes),
     }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robocache.cli.clocks import clock_offsets, offsets_text
-from robocache.cli.console import Printer, milliseconds, number
+from robocache.cli.console import Printer, milliseconds, number, skipped_streams
 
 if TYPE_CHECKING:
     from robocache.readers import StreamStatistics
@@ -20,6 +20,9 @@ GAPS_SHOWN = 5
 
 def command(
     path: Annotated[Path, typer.Argument(help="An MCAP or HDF5 file, or a LeRobot folder.", show_default=False)],
+    source_rate: Annotated[
+        float | None, typer.Option(metavar="HZ", help="Rate of an HDF5 file that has neither times nor a rate.")
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Print streams, rates, jitter, gaps, clock offsets and missing values of a recording."""
@@ -27,7 +30,7 @@ def command(
 
     printer = Printer(json_output=json_output)
     episodes: list[tuple[Episode, list[StreamStatistics]]] = []
-    with open_recording(path) as recording:
+    with open_recording(path, rate_hz=source_rate) as recording:
         form, names = recording.format, recording.episode_names
         with printer.progress("reading", len(names)) as advance:
             for index, name in enumerate(names):
@@ -66,7 +69,7 @@ def episode_document(episode: Episode, statistics: list[StreamStatistics]) -> di
             "clock_offsets_ns": {name: vars(offset) for name, offset in clock_offsets(stream).items()},
             "nan_fraction": measured.nan_fraction,
         }
-    return {"name": episode.name, "streams": streams}
+    return {"name": episode.name, "streams": streams, "skipped": skipped_streams(episode.attributes)}
 
 
 def print_streams(printer: Printer, episode: Episode, statistics: list[StreamStatistics]) -> None:
@@ -110,6 +113,7 @@ def _print_recording(
         duration_s = max((measured.duration_ns for measured in statistics), default=0) / 1e9
         printer.say(f"\n{episode.name}: {duration_s:.1f} s, {len(statistics)} streams")
         print_streams(printer, episode, statistics)
+        printer.skipped(episode.attributes)
         if any(stream.has_synthetic_times for stream in episode.streams.values()):
             printer.say("  the file has no time axis: clock 'synthetic' is row / rate")
     if len(shown) < len(episodes):
