@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
-import torch
 
 from robocache.stress.concurrency import concurrent_inference
 from robocache.stress.exceptions import exceptions
 from robocache.stress.multistream import multistream_inference
-from robocache.stress.settings import REQUIRE_GPU
+from robocache.stress.settings import settings_from_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.stress]
 
@@ -23,10 +20,10 @@ def test_multithreaded_inference(settings, lines):
 
 
 @pytest.mark.gpu
-def test_multistream_inference(settings, lines):
+def test_multistream_inference(lines):
     """4 CUDA streams x 100 iterations at once: bit for bit right, seen to overlap, and a race would be seen."""
-    if not torch.cuda.is_available():
-        assert os.environ.get(REQUIRE_GPU, "") in ("", "0"), f"{REQUIRE_GPU} is set, but PyTorch finds no GPU"
+    settings = settings_from_environment()  # fails without a GPU where one is required
+    if settings.device == "cpu":
         pytest.skip("CUDA streams need a GPU, and PyTorch finds none here")
     report = multistream_inference(settings, lines)
     assert report.iterations == 4 * 100

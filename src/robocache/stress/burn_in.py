@@ -103,7 +103,7 @@ class _BurnIn:
         """Let caches fill; what is held then is what must be held at the end."""
         least, most = _WARM_UP_ITERATIONS
         end = self._started + _WARM_UP_SHARE * self.settings.seconds
-        while self._iteration < least or (self._iteration < most and time.monotonic() < end):
+        while self._iteration < least or (self._iteration < most and time.monotonic() < end and not self._is_over()):
             self._iterate()
         self.workload.wrong_elements()
         self._memory_mb()
@@ -153,6 +153,7 @@ class _BurnIn:
                 "was_stopped": str(self._was_stopped),
             },
         )
+        self.hooks.lines("")
         self.hooks.lines(_last_line(report, was_stopped=self._was_stopped))
         return report
 

@@ -63,7 +63,7 @@ class Trend:
     """A slope and how sure it is.
 
     Args:
-        slope: Median of all pairwise slopes, per second.
+        slope: Median of all pairwise slopes.
         lower: Lower end of its 99 % confidence interval.
         upper: Upper end.
         p_value: How likely a series without trend would rise or fall as much (two-sided).
@@ -75,29 +75,42 @@ class Trend:
     p_value: float
 
 
-def judge(counter: Counter, seconds: Floats, counts: Floats) -> Verdict:
-    """Whether `counts` [reading], read at `seconds` [reading], show a leak of `counter` beyond its budget."""
-    if np.isnan(counts).any() or not np.isfinite(seconds).all():
+def judge(counter: Counter, progress: Floats, counts: Floats, *, per_day: float) -> Verdict:
+    """Whether `counts` show a leak of `counter` beyond its budget.
+
+    Args:
+        counter: What was counted.
+        progress: [reading] how far the run was, best in iterations: on a busy machine a leak is steady in these, and
+            not in seconds.
+        counts: [reading].
+        per_day: How much progress 24 hours bring.
+    """
+    if np.isnan(counts).any() or not (np.isfinite(progress).all() and math.isfinite(per_day)):
         return Verdict(counter.name, "INVALID", "it cannot be read on this machine")
     if len(counts) < LEAST_READINGS:
         return Verdict(
             counter.name, "INCONCLUSIVE", f"{len(counts)} readings are too few, {LEAST_READINGS} are needed: run longer"
         )
-    times, levels = _quiescent_levels(seconds, counts)
-    trend = theil_sen(times, levels)
-    slope, lower, upper = (each * DAY_S for each in (trend.slope, trend.lower, trend.upper))
+    times, levels = _quiescent_levels(progress, counts)
+    trend = theil_sen(times, levels, scale=per_day)
     early, late = slice(None, WINDOWS // 2), slice(WINDOWS // 2, None)
     is_settling = theil_sen(times[late], levels[late]).slope < _SETTLING * theil_sen(times[early], levels[early]).slope
     outcome, why = _outcome(counter, levels, trend, is_settling=is_settling)
-    return Verdict(counter.name, outcome, why, slope, lower, upper)
+    return Verdict(counter.name, outcome, why, trend.slope, trend.lower, trend.upper)
 
 
-def theil_sen(times: Floats, levels: Floats) -> Trend:
-    """Slope by Theil and Sen, confidence interval by Sen, significance by Mann and Kendall, all corrected for ties."""
+def theil_sen(times: Floats, levels: Floats, *, scale: float = 1.0) -> Trend:
+    """Slope by Theil and Sen, confidence interval by Sen, significance by Mann and Kendall, all corrected for ties.
+
+    Args:
+        times: [level], ascending.
+        levels: [level].
+        scale: The slope is per so much of `times`.
+    """
     count = len(levels)
     first, second = np.triu_indices(count, k=1)
     rises = levels[second] - levels[first]
-    slopes = np.sort(rises / (times[second] - times[first]))
+    slopes = np.sort(rises / (times[second] - times[first])) * scale
     ties = np.unique(levels, return_counts=True)[1].astype(np.float64)
     variance = (count * (count - 1) * (2 * count + 5) - float((ties * (ties - 1) * (2 * ties + 5)).sum())) / 18
     if variance <= 0:
@@ -110,32 +123,33 @@ def theil_sen(times: Floats, levels: Floats) -> Trend:
     return Trend(float(np.median(slopes)), float(lower), float(upper), math.erfc(max(z, 0.0) / math.sqrt(2)))
 
 
-def _quiescent_levels(seconds: Floats, counts: Floats) -> tuple[Floats, Floats]:
-    """[window] times and minima of what follows the first quarter."""
+def _quiescent_levels(progress: Floats, counts: Floats) -> tuple[Floats, Floats]:
+    """[window] where the minima lie, and the minima, of what follows the first quarter."""
     start = int(len(counts) * _WARM_UP)
     windows = np.array_split(np.arange(start, len(counts)), WINDOWS)
     lowest = np.array([window[np.argmin(counts[window])] for window in windows])
-    return seconds[lowest], counts[lowest]
+    return progress[lowest], counts[lowest]
 
 
 def _outcome(counter: Counter, levels: Floats, trend: Trend, *, is_settling: bool) -> tuple[Outcome, str]:
     budget = _amount(counter, counter.budget_per_day)
-    growth, least = trend.slope * DAY_S, trend.lower * DAY_S
+    growth, least = trend.slope, trend.lower
+    total, step, spread = float(levels[-1] - levels[0]), float(np.diff(levels).max()), float(np.ptp(levels))
+    is_step = step > _STEP * total > 0
+    if is_step and step > max(counter.budget_per_day, counter.noise):
+        return "INCONCLUSIVE", f"one step of {_amount(counter, step)}, the budget of a day is {budget}: run longer"
     if growth <= 0 or trend.p_value >= _SIGNIFICANCE:
-        return "PASS", f"no trend, level within {_amount(counter, float(np.ptp(levels)))}"
+        return "PASS", f"no trend, level within {_amount(counter, spread)}"
     if growth <= counter.budget_per_day:
         return "PASS", f"{_amount(counter, growth)} a day, within the budget of {budget}"
-    if float(np.ptp(levels)) < counter.noise:
-        return "PASS", f"level within {_amount(counter, float(np.ptp(levels)))}, which is noise"
-    total, step = float(levels[-1] - levels[0]), float(np.diff(levels).max())
-    if step > _STEP * total > 0:
-        if step <= counter.budget_per_day:
-            return "PASS", f"one step of {_amount(counter, step)}, level before and after"
-        return "INCONCLUSIVE", f"one step of {_amount(counter, step)}, the budget of a day is {budget}: run longer"
+    if spread < counter.noise:
+        return "PASS", f"level within {_amount(counter, spread)}, which is noise"
+    if is_step:
+        return "PASS", f"one step of {_amount(counter, step)}, level before and after"
     if is_settling:
         return "INCONCLUSIVE", f"still settling, at {_amount(counter, growth)} a day: run longer"
     if least <= counter.budget_per_day:
-        return "INCONCLUSIVE", f"{_amount(counter, least)} to {_amount(counter, trend.upper * DAY_S)} a day: run longer"
+        return "INCONCLUSIVE", f"{_amount(counter, least)} to {_amount(counter, trend.upper)} a day: run longer"
     return "FAIL", f"grows by at least {_amount(counter, least)} a day, the budget is {budget}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from robocache.stress.leaks import Verdict, judge
+from robocache.stress.leaks import DAY_S, Verdict, judge
 from robocache.stress.resources import Counter, read
 
 
@@ -44,9 +44,10 @@ class Monitor:
 
     def verdicts(self) -> tuple[Verdict, ...]:
         """One for each counter, over all readings so far."""
-        seconds = self._seconds[: self._filled]
+        progress = self._iterations[: self._filled]
+        per_day = self._rate(0, self._filled) * DAY_S if self._filled > 1 else 0.0
         return tuple(
-            judge(counter, seconds, self._counts[: self._filled, column])
+            judge(counter, progress, self._counts[: self._filled, column], per_day=per_day)
             for column, counter in enumerate(self._counters)
         )
 
