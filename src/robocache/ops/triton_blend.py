@@ -44,6 +44,13 @@ def _arc_cosine(cosine):
 
 
 @triton.jit
+def _small_arc_sine(sine):
+    """Of [0, 0.016], by its series: the first term left out is below float64's rounding."""
+    square = sine * sine
+    return sine * (1 + square * (1 / 6 + square * (3 / 40 + square * (15 / 336 + square * (105 / 3456)))))
+
+
+@triton.jit
 def _unit(quaternions):
     return divide(quaternions, tl.sqrt(tl.sum(quaternions * quaternions, axis=2, keep_dims=True)) + quaternions * 0)
 
@@ -56,11 +63,15 @@ def _slerp(low, high, weight, BLOCK_TARGET: tl.constexpr, BLOCK_DIM: tl.constexp
     cosine = tl.sum(low * high, axis=2, keep_dims=True)
     high = tl.where(cosine < 0, -high, high)
     cosine = tl.abs(cosine)
-    is_near = cosine > 0.9995  # here the chord and the arc agree to float32
-    angle = _arc_cosine(tl.where(is_near, 0.0, cosine))
-    sine = tl.sin(angle)
-    share_low = tl.where(is_near, 1 - weight, divide(tl.sin((1 - weight) * angle), sine))
-    share_high = tl.where(is_near, weight, divide(tl.sin(weight * angle), sine))
+    # The arc cosine has no digits left for small angles: take those from half the chord.
+    is_near = cosine > 0.9995
+    apart = high - low
+    half_chord = 0.5 * tl.sqrt(tl.sum(apart * apart, axis=2, keep_dims=True))
+    angle = tl.where(is_near, 2 * _small_arc_sine(half_chord), _arc_cosine(tl.where(is_near, 0.0, cosine)))
+    is_same = angle < 1e-7
+    sine = tl.sin(tl.where(is_same, 1.0, angle))
+    share_low = tl.where(is_same, 1 - weight, divide(tl.sin((1 - weight) * angle), sine))
+    share_high = tl.where(is_same, weight, divide(tl.sin(weight * angle), sine))
     return tl.reshape(_unit(share_low * low + share_high * high), [BLOCK_TARGET, BLOCK_DIM])
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from robocache.ops.limits import gap_limit
 from robocache.policies import Angle, Nearest, Policy, Previous, Slerp
 
-_NEARLY_SAME = 0.9995  # beyond this cosine the chord and the arc agree to float32
+_SAME_ANGLE = 1e-7  # radians; below, the chord and the arc agree to float64
 
 
 class Neighbours(NamedTuple):
@@ -152,14 +152,13 @@ def _wrapped(angle: Tensor, period: float) -> Tensor:
 def _slerp(low: Tensor, high: Tensor, weight: Tensor) -> Tensor:
     low = low / low.norm(dim=-1, keepdim=True)
     high = high / high.norm(dim=-1, keepdim=True)
-    cosine = (low * high).sum(-1, keepdim=True)
-    high = torch.where(cosine < 0, -high, high)
-    cosine = cosine.abs()
-    is_near = cosine > _NEARLY_SAME
-    angle = torch.acos(torch.where(is_near, 0.0, cosine))
-    sine = torch.sin(angle)
-    share_low = torch.where(is_near, 1 - weight, torch.sin((1 - weight) * angle) / sine)
-    share_high = torch.where(is_near, weight, torch.sin(weight * angle) / sine)
+    high = torch.where((low * high).sum(-1, keepdim=True) < 0, -high, high)
+    # From half chords: the arc cosine has no digits left for small angles.
+    angle = 2 * torch.atan2((high - low).norm(dim=-1, keepdim=True), (high + low).norm(dim=-1, keepdim=True))
+    is_same = angle < _SAME_ANGLE
+    sine = torch.where(is_same, 1.0, torch.sin(angle))
+    share_low = torch.where(is_same, 1 - weight, torch.sin((1 - weight) * angle) / sine)
+    share_high = torch.where(is_same, weight, torch.sin(weight * angle) / sine)
     mixed = share_low * low + share_high * high
     length: Tensor = mixed.norm(dim=-1, keepdim=True)
     return mixed / length
