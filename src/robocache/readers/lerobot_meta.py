@@ -73,12 +73,13 @@ class Dataset:
 
     def frame_times_ns(self, frames: Int64) -> Int64:
         """Frame / fps, rounded to nanoseconds once and exactly, however long the episode."""
-        rate = Fraction(self.fps).limit_denominator(1_000_000)
-        period = Fraction(1_000_000_000) / rate
-        if period.numerator < 2**31 and period.denominator < 2**31:
-            doubled = 2 * frames * period.numerator + period.denominator
-            return np.asarray(doubled // (2 * period.denominator), dtype=np.int64)
-        return np.asarray(np.rint(frames * float(period)), dtype=np.int64)
+        period = Fraction(1_000_000_000) / Fraction(self.fps).limit_denominator(1_000_000)
+        top, bottom = period.numerator, period.denominator
+        if top * bottom < 2**61:
+            # Whole multiples of the denominator apart from the rest, so that no product leaves int64.
+            whole, rest = np.divmod(frames, bottom)
+            return np.asarray(whole * top + (2 * rest * top + bottom) // (2 * bottom), dtype=np.int64)
+        return np.array([round(int(frame) * period) for frame in frames], dtype=np.int64)
 
 
 def inside(root: Path, template: str, **numbers: int | str) -> Path:

@@ -78,18 +78,21 @@ class McapRecording(OpenRecording):
         contents = _Contents()
         for block in self._file.blocks():
             self._read_block(block, contents, streams)
-            held = sum(topic.nbytes for topic in contents.topics.values())
-            if held > self._limits.episode_bytes:
-                problem = f"its streams take more than the limit of {self._limits.episode_bytes} bytes"
-                remedy = "read fewer streams, or raise Limits(episode_bytes=...)"
-                raise RecordingLimitError(self.path, problem, offset=block.offset, remedy=remedy)
+            self._check_held(sum(topic.nbytes for topic in contents.topics.values()))
         found: dict[str, RecordedStream] = {}
         for topic in contents.topics.values():
             try:
                 found.update((stream.name, stream) for stream in topic.streams())
             except LayoutError as error:
                 raise self._unfit(topic, error) from error
+            self._check_held(sum(topic.nbytes for topic in contents.topics.values()))
         return contents, found
+
+    def _check_held(self, held: int) -> None:
+        if held > self._limits.episode_bytes:
+            problem = f"its streams take {held} bytes or more, and the limit is {self._limits.episode_bytes}"
+            remedy = "read fewer streams, or raise Limits(episode_bytes=...)"
+            raise RecordingLimitError(self.path, problem, remedy=remedy)
 
     def _read_block(self, block: Block, contents: _Contents, streams: Collection[str] | None) -> None:
         data, at, end = block.data, block.start, block.end

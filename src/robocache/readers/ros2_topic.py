@@ -132,11 +132,11 @@ class Topic:
     def streams(self) -> Iterator[RecordedStream]:
         """The streams of all messages taken; ascending in the header's clock where every message has one, else log.
 
-        Messages with other columns than the first (two publishers of joint states on one topic) become streams of
-        their own: "/joint_states#2.position".
+        Messages with other columns than those logged first (two publishers of joint states on one topic) become
+        streams of their own: "/joint_states#2.position".
         """
         self.decode()
-        for number, group in enumerate(self._groups.values(), start=1):
+        for number, group in enumerate(sorted(self._groups.values(), key=_first_log_ns), start=1):
             topic = self.name if number == 1 else f"{self.name}#{number}"
             stamps = np.concatenate(group.stamps)
             clocks = {"log": stamps[:, 0], "publish": stamps[:, 1]}
@@ -149,6 +149,10 @@ class Topic:
                     yield ascending_cloud(name, values, counts, clocks, next(iter(clocks)), columns=columns)
                 else:
                     yield ascending_stream(name, values, clocks, next(iter(clocks)), columns=columns, kind=part.kind)
+
+
+def _first_log_ns(group: _Group) -> int:
+    return min(int(stamps[:, 0].min()) for stamps in group.stamps)
 
 
 def _width(layout: Layout, part: Part) -> int:

@@ -1,0 +1,94 @@
+"""Recordings for the reader tests: real ones where they are, generated ones everywhere."""
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from mcap_ros2.writer import Writer
+
+RECORDINGS = Path(
+    os.environ.get("ROBOCACHE_RECORDINGS", Path(__file__).resolve().parents[2].parent / "shared" / "recordings")
+)
+START_NS = 1_700_000_000_000_000_000
+STAMP = "builtin_interfaces/Time stamp\nstring frame_id\n"
+TIME = "int32 sec\nuint32 nanosec\n"
+SEPARATOR = "=" * 80
+HEADER_PARTS = f"{SEPARATOR}\nMSG: std_msgs/Header\n{STAMP}{SEPARATOR}\nMSG: builtin_interfaces/Time\n{TIME}"
+JOINT_STATE = (
+    f"std_msgs/Header header\nstring[] name\nfloat64[] position\nfloat64[] velocity\nfloat64[] effort\n{HEADER_PARTS}"
+)
+POINT_CLOUD = (
+    "std_msgs/Header header\nuint32 height\nuint32 width\nPointField[] fields\nbool is_bigendian\n"
+    "uint32 point_step\nuint32 row_step\nuint8[] data\nbool is_dense\n"
+    f"{SEPARATOR}\nMSG: sensor_msgs/PointField\nuint8 INT8=1\nuint8 FLOAT32=7 # a comment\n"
+    f"string name\nuint32 offset\nuint8 datatype\nuint32 count\n{HEADER_PARTS}"
+)
+WRENCH = (
+    f"std_msgs/Header header\nWrench wrench\n{SEPARATOR}\nMSG: geometry_msgs/Wrench\nVector3 force\nVector3 torque\n"
+    f"{SEPARATOR}\nMSG: geometry_msgs/Vector3\nfloat64 x\nfloat64 y\nfloat64 z 0.0\n{HEADER_PARTS}"
+)
+
+
+def recording(name):
+    """Path of a real recording; skips the test where there is none."""
+    path = RECORDINGS / name
+    if not path.exists():
+        pytest.skip(f"{path} is absent; set ROBOCACHE_RECORDINGS to the folder with the real recordings")
+    return path
+
+
+def header(time_ns, frame="base"):
+    return {"stamp": {"sec": time_ns // 10**9, "nanosec": time_ns % 10**9}, "frame_id": frame}
+
+
+def write_mcap(path, topics, **options):
+    """Write topics {name: (type, schema text, [(log_ns, message), ...])} with the format's own library."""
+    with path.open("wb") as file:
+        writer = Writer(file, **options)
+        for name, (type_name, text, messages) in topics.items():
+            schema = writer.register_msgdef(type_name, text)
+            for number, (log_ns, message) in enumerate(messages):
+                writer.write_message(name, schema, message, log_ns, log_ns - 7, number)
+        writer.finish()
+    return path
+
+
+def joint_message(time_ns, names=("a", "b", "c"), *, frame="base", velocity=True, seed=0):
+    numbers = np.random.default_rng([seed, time_ns % 2**31]).normal(size=(3, len(names)))
+    return {
+        "header": header(time_ns, frame),
+        "name": list(names),
+        "position": numbers[0].tolist(),
+        "velocity": numbers[1].tolist() if velocity else [],
+        "effort": numbers[2].tolist(),
+    }
+
+
+@pytest.fixture
+def joints_mcap(tmp_path):
+    """200 joint states, the log 5 ms after the header."""
+    times = START_NS + np.arange(200) * 2_000_000
+    messages = [(int(time) + 5_000_000, joint_message(int(time))) for time in times]
+    return write_mcap(
+        tmp_path / "joints.mcap", {"/joint_states": ("sensor_msgs/msg/JointState", JOINT_STATE, messages)}
+    )
+
+
+@pytest.fixture
+def plain_hdf5(tmp_path):
+    """Groups with their own times, a dataset with the file's rate, a text, an image."""
+    path = tmp_path / "plain.h5"
+    numbers = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        file.attrs["sampling_rate"] = 100.0
+        file.attrs["info"] = "a test"
+        arm = file.create_group("arm")
+        arm["pos"] = numbers.normal(size=(50, 3))
+        arm.create_dataset("quat", data=numbers.normal(size=(50, 4)), compression="gzip")
+        arm["time"] = 1.7e9 + np.arange(50) / 10
+        file.create_dataset("imu_acc", data=numbers.normal(size=(60, 3)), fletcher32=True, chunks=(20, 3))
+        file["names"] = ["a", "b"]
+        file["image"] = np.zeros((60, 2, 2), np.uint8)
+    return path
