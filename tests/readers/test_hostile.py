@@ -23,7 +23,6 @@ from robocache.errors import (
     RecordingError,
     RecordingLimitError,
     RecordingNotFoundError,
-    RoboCacheError,
     UnknownFormatError,
 )
 from robocache.readers import open_recording
@@ -293,9 +292,3 @@ def test_importing_the_readers_imports_no_format_library():
     program = "import robocache.readers, sys; print({'h5py', 'mcap', 'pyarrow', 'zstandard', 'lz4'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
-
-
-def test_every_reader_error_is_a_robocache_error():
-    assert issubclass(RecordingError, RoboCacheError)
-    assert issubclass(RecordingError, ValueError)
-    assert np.all([issubclass(kind, RecordingError) for kind in (DamagedRecordingError, UnknownFormatError)])

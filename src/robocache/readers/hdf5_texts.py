@@ -24,7 +24,8 @@ def read_texts(path: Path, owners: Collection[str]) -> dict[str, dict[str, str]]
     Raises:
         DamagedRecordingError: HDF5 did not come back, crashed, or found damage.
     """
-    command = [sys.executable, "-I", str(_CHILD), str(path.resolve())]
+    # Without -P this folder would come first on the child's path, and our statistics.py before the standard one.
+    command = [sys.executable, "-P", str(_CHILD), str(path.resolve())]
     remedy = "copy or record it again"
     try:
         child = subprocess.run(
@@ -34,7 +35,7 @@ def read_texts(path: Path, owners: Collection[str]) -> dict[str, dict[str, str]]
         problem = f"HDF5 did not come back within {TIMEOUT_S} s"
         raise DamagedRecordingError(path, problem, place="text attributes", remedy=remedy) from error
     if child.returncode:
-        lines = child.stderr.strip().splitlines()
+        lines = child.stderr.strip().splitlines() or ["without a message"]
         reason = f"was ended by signal {-child.returncode}" if child.returncode < 0 else f"failed ({lines[-1][:200]})"
         raise DamagedRecordingError(path, f"reading them with HDF5 {reason}", place="text attributes", remedy=remedy)
     texts: dict[str, dict[str, str]] = json.loads(child.stdout)

@@ -32,6 +32,7 @@ def _main(path: str) -> None:
     if status.exists():  # what Python and h5py already take, and no more than a little on top
         used = int(status.read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     texts = {}
     with h5py.File(path, "r", locking="best-effort") as file:
         for owner in json.load(sys.stdin):
