@@ -91,6 +91,15 @@ def test_sample_age_and_holds_agree_with_pandas_merge_asof():
         np.testing.assert_array_equal(aligned.age_ns["s"], judged["t"] - judged["used_ns"])
 
 
+def test_of_two_scans_equally_near_the_earlier_is_used():
+    samples = recorded("s", [0, 20 * MS], np.array([[0], [1]]))
+    clock = recorded("clock", [0, 10 * MS, 11 * MS], np.zeros((3, 1)))
+    spec = Align(Follow("clock"), {"clock": From("clock"), "s": From("s", Nearest())})
+    aligned = align_episode(episode(samples, clock), spec)
+    assert aligned.data["s"][:, 0].tolist() == [0, 0, 1]
+    assert aligned.age_ns["s"].tolist() == [0, 10 * MS, -9 * MS]
+
+
 def test_quaternions_agree_with_scipy_slerp_whatever_their_signs():
     generator = np.random.default_rng(6)
     times = jittered(50, 4, 7)

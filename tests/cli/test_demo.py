@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from robocache.align.lerobot import feature_name
@@ -45,7 +46,14 @@ def test_the_errors_of_the_demo_are_those_of_its_dataset(demo):
         times_ns, name = read["time_ns"].values[:, 0], "/joint_states.position"
         valid = read[f"valid.{feature_name(name)}"].values[:, 0].astype(bool)
         difference = read[feature_name(name)].values[valid] - robot.truth(name, times_ns[valid])
+        hand = "/arm/hand.orientation"
+        turn = (
+            Rotation.from_quat(read[feature_name(hand)].values) * Rotation.from_quat(robot.truth(hand, times_ns)).inv()
+        )
     assert np.sqrt((difference**2).mean()) == pytest.approx(done["errors"][name]["rms"], rel=1e-6)
+    degrees = np.degrees(turn.magnitude())
+    assert np.sqrt((degrees**2).mean()) == pytest.approx(done["errors"][hand]["rms"], rel=1e-3)
+    assert np.percentile(degrees, 95) == pytest.approx(done["errors"][hand]["percentile_95"], rel=1e-3)
 
 
 def test_the_voxels_of_the_demo_agree_with_numpy_histograms(demo):

@@ -6,7 +6,6 @@ interrupt is 130, a reader that went away (`| head`) 141. Anything else is a bug
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -57,12 +56,10 @@ class _Commands(TyperGroup):
             print_error("interrupted; nothing partial was left behind")
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
         except BrokenPipeError as error:
-            _abandon_stdout()
             raise typer.Exit(EXIT_BROKEN_PIPE) from error
         except OSError as error:
             if error.filename is not None:  # files are opened by rooms that say what is wrong; this one is a bug
                 raise
-            _abandon_stdout()
             print_error(f"standard output: cannot be written ({error.strerror}); send it somewhere else")
             raise typer.Exit(EXIT_ERROR) from error
         return result
@@ -108,11 +105,6 @@ def main() -> None:
 def _exit_when_terminated(_number: int, _frame: FrameType | None) -> None:
     # As an exception, so that what was being written is removed on the way out.
     raise SystemExit(EXIT_TERMINATED)
-
-
-def _abandon_stdout() -> None:
-    # What is still buffered will never be read; without this Python complains about it on its way out.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_usage_line(error: Any) -> str:
