@@ -1,12 +1,19 @@
 """Recordings for the reader tests: real ones where they are, generated ones everywhere."""
 
 import os
+import pickle
+import random
+import time
+import tracemalloc
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from mcap_ros2.writer import Writer
+
+from robocache.errors import RecordingError
+from robocache.readers import open_recording
 
 RECORDINGS = Path(
     os.environ.get("ROBOCACHE_RECORDINGS", Path(__file__).resolve().parents[2].parent / "shared" / "recordings")
@@ -64,6 +71,75 @@ def joint_message(time_ns, names=("a", "b", "c"), *, frame="base", velocity=True
         "velocity": numbers[1].tolist() if velocity else [],
         "effort": numbers[2].tolist(),
     }
+
+
+def cloud_message(time_ns, points, *, order="<", padding=0):
+    dtype = np.dtype({"names": ["x", "y", "z", "ring"], "formats": [order + code for code in ("f4", "f4", "f4", "u2")],
+                      "offsets": [0, 4, 8, 16], "itemsize": 20})  # fmt: skip
+    packed = np.zeros(len(points), dtype)
+    for column, name in enumerate(dtype.names):
+        packed[name] = points[:, column]
+    fields = [
+        {"name": name, "offset": offset, "datatype": code, "count": 1}
+        for name, offset, code in zip(dtype.names, (0, 4, 8, 16), (7, 7, 7, 4), strict=True)
+    ]
+    return {
+        "header": header(time_ns), "height": 1, "width": len(points), "fields": fields,
+        "is_bigendian": order == ">", "point_step": 20, "row_step": len(points) * 20,
+        "data": list(packed.tobytes()) + [0] * padding, "is_dense": True,
+    }  # fmt: skip
+
+
+SECONDS, PEAK_BYTES = 2, 200 * 2**20
+
+
+def read_and_raise(path):
+    """Every stream of every episode, read within the limits of processor time and memory."""
+    tracemalloc.start()
+    start = time.process_time()
+    try:
+        with open_recording(path) as opened:
+            episodes = [opened.read_episode(index) for index in range(len(opened.episode_names))]
+        return [stream for episode in episodes for stream in episode.streams.values()]
+    finally:
+        took, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert took < SECONDS
+        assert peak < PEAK_BYTES
+
+
+def read_all(path):
+    """The streams, or the one error that is allowed: one line, with the file and a remedy, that can be pickled."""
+    try:
+        return read_and_raise(path)
+    except RecordingError as caught:
+        error = caught
+    text = str(error)
+    assert str(path) in text
+    assert "; " in text
+    assert "\n" not in text
+    assert str(pickle.loads(pickle.dumps(error))) == text
+    return error
+
+
+def errors_in(results):
+    return [result for result in results if isinstance(result, RecordingError)]
+
+
+def damaged(data, kind, seed):
+    chooser = random.Random(seed)
+    data = bytearray(data)
+    if kind == "truncated":
+        return data[: len(data) * seed // 25]
+    if kind == "sizes":
+        at = chooser.randrange(len(data) - 8)
+        data[at : at + 8] = chooser.choice([b"\xff" * 8, (2**60).to_bytes(8, "little"), bytes(8)])
+        return data
+    # Half of the flips go where the structure is.
+    for _ in range(chooser.choice([1, 1, 4])):
+        at = chooser.randrange(len(data) if chooser.random() < 0.5 else min(len(data), 4096))
+        data[at] ^= 1 << chooser.randrange(8)
+    return data
 
 
 @pytest.fixture

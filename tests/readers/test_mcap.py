@@ -17,6 +17,7 @@ from .conftest import (  # noqa: TID252 -- tests are not an installed package
     POINT_CLOUD,
     START_NS,
     WRENCH,
+    cloud_message,
     header,
     joint_message,
     recording,
@@ -181,23 +182,6 @@ def test_a_schema_with_defaults_and_short_names(tmp_path):
         streams = opened.read_episode(0).streams
     np.testing.assert_array_equal(streams["/ft.force"].values, [[1, 2, 3]])
     np.testing.assert_array_equal(streams["/ft.torque"].values, [[4, 5, 6]])
-
-
-def cloud_message(time_ns, points, *, order="<", padding=0):
-    dtype = np.dtype({"names": ["x", "y", "z", "ring"], "formats": [order + code for code in ("f4", "f4", "f4", "u2")],
-                      "offsets": [0, 4, 8, 16], "itemsize": 20})  # fmt: skip
-    packed = np.zeros(len(points), dtype)
-    for column, name in enumerate(dtype.names):
-        packed[name] = points[:, column]
-    fields = [
-        {"name": name, "offset": offset, "datatype": code, "count": 1}
-        for name, offset, code in zip(dtype.names, (0, 4, 8, 16), (7, 7, 7, 4), strict=True)
-    ]
-    return {
-        "header": header(time_ns), "height": 1, "width": len(points), "fields": fields,
-        "is_bigendian": order == ">", "point_step": 20, "row_step": len(points) * 20,
-        "data": list(packed.tobytes()) + [0] * padding, "is_dense": True,
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize("order", ["<", ">"], ids=["little", "big"])

@@ -2,6 +2,9 @@
 
 Files and messages are decoded here, with numpy, so that many equal messages cost what one does, and with every
 declared size checked; only zstd and lz4 chunks need the `mcap` extra.
+
+Checksums are verified where the writer made them (the mcap library does, some bag converters do not): in a file
+without, a flipped bit inside a message is a wrong number that no reader can notice.
 """
 
 from __future__ import annotations

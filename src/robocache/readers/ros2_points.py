@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from robocache.readers.ros2_layout import Bytes, Layout, LayoutError
+from robocache.readers.ros2_layout import Bytes, Layout, LayoutError, Place
 
 DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 
@@ -36,8 +36,10 @@ def point_format(layout: Layout, message: Bytes) -> PointFormat:
     order = ">" if _number(layout, "is_bigendian", message) else "<"
     step = _number(layout, "point_step", message)
     names, formats, offsets = [], [], []
-    for index in range(layout.sizes["fields"]):
+    for index in range(layout.sizes.get("fields", 0)):
         prefix = f"fields[{index}]"
+        if f"{prefix}.name" not in layout.texts:
+            raise LayoutError(f"has no text {prefix}.name")
         code = DATATYPES.get(_number(layout, f"{prefix}.datatype", message))
         if code is None:
             raise LayoutError(f"has {prefix}.datatype {_number(layout, f'{prefix}.datatype', message)}, not 1 to 8")
@@ -70,6 +72,8 @@ def points(form: PointFormat, layout: Layout, message: Bytes) -> npt.NDArray[np.
         LayoutError: Rows and points that do not add up to the bytes there are.
     """
     height, width, row_step = (_number(layout, name, message) for name in ("height", "width", "row_step"))
+    if layout.places.get("data", Place(0, "", 0)).dtype[1:] != "u1":
+        raise LayoutError("has no sequence of bytes called data")
     data = np.ascontiguousarray(layout.values("data", message)[0])
     step = form.dtype.itemsize
     # One row may be padded, and a cloud of one row need not say how long that row is.

@@ -159,23 +159,25 @@ def _width(layout: Layout, part: Part) -> int:
     for path in part.paths:
         if path not in layout.places:
             raise LayoutError(f"has no number {path}, which {part.suffix} is made of")
+        if part.columns and layout.places[path].count != 1:
+            raise LayoutError(f"has {layout.places[path].count} numbers in {path}, not one")
     return sum(layout.places[path].count for path in part.paths)
 
 
 def _columns(layout: Layout, part: Part) -> tuple[str, ...]:
     width = _width(layout, part)
     if part.names is not None:
-        count = layout.sizes[part.names]
-        if count != width:
-            raise LayoutError(f"has {width} numbers in {part.suffix}, but {count} in {part.names}")
-        return tuple(layout.texts[f"{part.names}[{index}]"] for index in range(count))
+        names = [layout.texts.get(f"{part.names}[{index}]") for index in range(layout.sizes.get(part.names, 0))]
+        if len(names) != width or None in names:
+            raise LayoutError(f"has {width} numbers in {part.suffix}, but {len(names)} texts in {part.names}")
+        return tuple(map(str, names))
     return part.columns if part.columns else tuple(str(index) for index in range(width))
 
 
 def _with_header(layout: Layout, messages: Bytes, stamps: Int64) -> Int64:
     """Columns log, publish, header; header is 0 where the message has none."""
     header = np.zeros(len(messages), np.int64)
-    if all(path in layout.places for path in STAMP):
+    if all(path in layout.places and layout.places[path].count == 1 for path in STAMP):
         seconds, nanoseconds = (layout.values(path, messages)[:, 0].astype(np.int64) for path in STAMP)
         header = seconds * 1_000_000_000 + nanoseconds
     return np.concatenate([stamps, header[:, None]], axis=1)
