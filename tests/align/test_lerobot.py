@@ -187,6 +187,7 @@ def test_half_precision_becomes_single_and_a_long_dataset_is_cut_into_files(tmp_
         "file-000.parquet",
         "file-001.parquet",
     ]
+    assert pd.read_parquet(tmp_path / "meta/tasks.parquet").index.tolist() == ["no task given"]
     with open_recording(tmp_path) as recording:
         read = recording.read_episode(1).streams["observation.s"]
     assert read.values.dtype == np.float32

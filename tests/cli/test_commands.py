@@ -6,6 +6,7 @@ import json
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -122,6 +123,8 @@ def test_align_takes_every_episode_and_only_the_streams_asked_for(recordings, tm
     ).stdout
     assert "7 episodes" in shown
     assert "1848 frames" in shown
+    tasks = pd.read_parquet(tmp_path / "g1" / "meta" / "tasks.parquet")
+    assert tasks.index.tolist() == ["Pick up the yellow bottle on the table."]
     with open_recording(recordings / "g1_lerobot_v30") as source, open_recording(tmp_path / "g1") as written:
         assert len(written.episode_names) == 7
         for index in range(7):
