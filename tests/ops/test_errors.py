@@ -118,7 +118,7 @@ VOXELIZE = (
     ),
     (lambda: voxelize(voxel_size=float("nan")), errors.ArgumentError, "voxel_size must be finite, got nan"),
     (lambda: voxelize(voxel_size=float("inf")), errors.ArgumentError, "voxel_size must be finite, got inf"),
-    (lambda: voxelize(voxel_size=(1, 1)), errors.ArgumentError, "voxel_size must be one number or three, got 2"),
+    (lambda: voxelize(voxel_size=(1, 1)), errors.ArgumentError, "voxel_size must be one number or three, got (1, 1)"),
     (lambda: voxelize(grid_min=(0, float("nan"), 0)), errors.ArgumentError, "grid_min must be finite, got (0, nan, 0)"),
     (
         lambda: voxelize(grid_size=(2, 0, 2)),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robocache.errors import ArgumentError
-from robocache.ops import checks, registration
+from robocache.ops import checks, plans, registration
 from robocache.ops.backends import choose_backend, kernels
 from robocache.ops.fuse_multimodal import torch_backend
 from robocache.ops.limits import decode_policies, encode_policies
@@ -94,8 +94,8 @@ def fuse_multimodal(  # noqa: PLR0913, PLR0917  three streams are the contract; 
     times = [stream1_times, stream2_times, stream3_times]
     chosen_policies = _one_each("policies", policies, _LINEAR)
     chosen_lengths = _one_each("lengths", lengths, None)
-    fused, valid = _fuse(_NAMES, (data, times, chosen_policies, chosen_lengths), target_times, backend)
-    return (fused, valid) if return_valid else fused
+    result = _fuse(_NAMES, (data, times, chosen_policies, chosen_lengths), target_times, (backend, return_valid))
+    return result if return_valid else result[0]
 
 
 def fuse_streams(streams: Mapping[str, Stream], target_times: Tensor, *, backend: str | None = None) -> Fused:
@@ -127,7 +127,7 @@ def fuse_streams(streams: Mapping[str, Stream], target_times: Tensor, *, backend
         [part.policy for part in parts],
         [part.lengths for part in parts],
     )
-    fused, valid = _fuse(names, columns, target_times, backend)
+    fused, valid = _fuse(names, columns, target_times, (backend, True))
     slices, start = {}, 0
     for name, part in streams.items():
         slices[name] = slice(start, start + part.data.shape[2])
@@ -147,16 +147,31 @@ def _one_each(name: str, values: Sequence[_T] | None, default: _T) -> list[_T]:
     return list(values)
 
 
+_PLANS: plans.PlanCache[tuple[Tensor, Tensor]] = plans.PlanCache()
+
+
 def _fuse(
-    names: tuple[tuple[str, str], ...], columns: _Columns, targets: Tensor, backend: str | None
+    names: tuple[tuple[str, str], ...], columns: _Columns, targets: Tensor, wanted: tuple[str | None, bool]
 ) -> tuple[Tensor, Tensor]:
+    """The fused data, and its validity if it is wanted."""
     data, times, policies, lengths = columns
+    backend, with_valid = wanted
+    key = None
+    if all(map(plans.is_plannable, data)):
+        tensors = tuple(map(plans.signature, (*data, *times, targets, *lengths)))
+        key = (tensors, tuple(map(id, policies)), with_valid, backend)
+        plan = _PLANS.find(key)
+        if plan is not None:
+            return plan(data, times, targets, lengths)
     for pair, values, stamps, policy, length in zip(names, data, times, policies, lengths, strict=True):
         checks.check_stream(pair, values, stamps, policy)
         checks.check_targets("target_times", targets, (pair[0], stamps), pair[1])
         checks.check_lengths(pair[0].replace("data", "lengths"), length, values)
     checks.check_equal_dtypes([pair[0] for pair in names], data)
     chosen = choose_backend(backend, targets.device.type)
+    if key is not None:
+        plan = _plan(columns, targets, (chosen, with_valid))
+        return _PLANS.remember(key, plan, policies)(data, times, targets, lengths)
     if registration.needs_operator(chosen, data):
         fused, valid = _operator(data, times, targets, lengths, encode_policies(policies), chosen)
         return fused, valid
@@ -164,6 +179,24 @@ def _fuse(
         for pair, stamps, length in zip(names, times, lengths, strict=True):
             checks.check_values(pair[1], stamps, length)
     return _run(data, times, targets, (policies, lengths), chosen)
+
+
+def _plan(columns: _Columns, targets: Tensor, wanted: tuple[str, bool]) -> plans.Plan[tuple[Tensor, Tensor]]:
+    """What a later call with tensors like these has left to do."""
+    data, times, policies, lengths = columns
+    backend, with_valid = wanted
+    if backend == "cuda":
+        fused: plans.Plan[tuple[Tensor, Tensor]] = kernels("fuse_multimodal").FusePlan(
+            data, times, targets, policies, lengths, with_valid=with_valid
+        )
+        return fused
+
+    def run(
+        data: list[Tensor], times: list[Tensor], targets: Tensor, lengths: list[Tensor | None]
+    ) -> tuple[Tensor, Tensor]:
+        return _run(data, times, targets, (policies, lengths), backend)
+
+    return run
 
 
 def _run(

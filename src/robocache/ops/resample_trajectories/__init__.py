@@ -7,7 +7,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from robocache.ops import checks, registration
+from robocache.ops import checks, plans, registration
 from robocache.ops.backends import choose_backend, kernels
 from robocache.ops.limits import decode_policy, encode_policy
 from robocache.ops.resample_trajectories import torch_backend
@@ -75,10 +75,20 @@ def resample_trajectories(  # noqa: PLR0913  tensors are positional, the rest is
         ShapeError, DTypeError, DeviceError, ArgumentError: The message names the argument and shows both sides.
         BackendUnavailableError: The backend asked for cannot run here.
     """
+    key = None
+    if plans.is_plannable(source_data):
+        tensors = tuple(map(plans.signature, (source_data, source_times, target_times, lengths)))
+        key = (tensors, id(policy), return_valid, backend)
+        plan = _PLANS.find(key)
+        if plan is not None:
+            return plan(source_data, source_times, target_times, lengths)
     checks.check_stream(("source_data", "source_times"), source_data, source_times, policy)
     checks.check_targets("target_times", target_times, ("source_data", source_times), "source_times")
     checks.check_lengths("lengths", lengths, source_data)
     chosen = choose_backend(backend, source_data.device.type)
+    if key is not None:
+        plan = _plan(source_data, source_times, target_times, (policy, lengths), (chosen, return_valid))
+        return _PLANS.remember(key, plan, policy)(source_data, source_times, target_times, lengths)
     if registration.needs_operator(chosen, [source_data]):
         data, valid = _operator(source_data, source_times, target_times, lengths, encode_policy(policy), chosen)
     else:
@@ -86,6 +96,34 @@ def resample_trajectories(  # noqa: PLR0913  tensors are positional, the rest is
             checks.check_values("source_times", source_times, lengths)
         data, valid = _run(source_data, source_times, target_times, (policy, lengths), chosen)
     return (data, valid) if return_valid else data
+
+
+_PLANS: plans.PlanCache[Tensor | tuple[Tensor, Tensor]] = plans.PlanCache()
+
+
+def _plan(
+    data: Tensor, times: Tensor, targets: Tensor, how: tuple[Policy, Tensor | None], wanted: tuple[str, bool]
+) -> plans.Plan[Tensor | tuple[Tensor, Tensor]]:
+    """What a later call with tensors like these has left to do."""
+    (policy, lengths), (backend, return_valid) = how, wanted
+    if backend == "cuda":
+        fused = kernels("fuse_multimodal").FusePlan(
+            [data], [times], targets, [policy], [lengths], with_valid=return_valid
+        )
+
+        def launch(
+            data: Tensor, times: Tensor, targets: Tensor, lengths: Tensor | None
+        ) -> Tensor | tuple[Tensor, Tensor]:
+            out, valid = fused([data], [times], targets, [lengths])
+            return out if valid is None else (out, valid[:, :, 0])
+
+        return launch
+
+    def run(data: Tensor, times: Tensor, targets: Tensor, lengths: Tensor | None) -> Tensor | tuple[Tensor, Tensor]:
+        out, valid = _run(data, times, targets, (policy, lengths), backend)
+        return (out, valid) if return_valid else out
+
+    return run
 
 
 def _run(

@@ -8,7 +8,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from robocache.ops import checks, registration
+from robocache.ops import checks, plans, registration
 from robocache.ops.backends import choose_backend, kernels
 from robocache.ops.voxelize_pointcloud import arguments, sparse, torch_backend
 from robocache.ops.voxelize_pointcloud.reference import GridSize, Triple
@@ -94,6 +94,14 @@ def voxelize_pointcloud(  # noqa: PLR0913  the extra ones are keyword-only
         ShapeError, DTypeError, DeviceError, ArgumentError: The message names the argument and shows both sides.
         BackendUnavailableError: The backend asked for cannot run here.
     """
+    key = None
+    if layout == "dense" and plans.is_plannable(points if features is None else features):
+        tensors = tuple(map(plans.signature, (points, features, offsets, out)))
+        numbers = (arguments.as_key(grid_min), arguments.as_key(voxel_size), arguments.as_key(grid_size))
+        key = (tensors, numbers, mode, outside, backend, torch.are_deterministic_algorithms_enabled())
+        plan = _PLANS.find(key)
+        if plan is not None:
+            return plan(points, features, offsets, out)
     grid = (
         arguments.as_triple("grid_min", grid_min),
         arguments.as_voxel_size(voxel_size),
@@ -112,6 +120,9 @@ def voxelize_pointcloud(  # noqa: PLR0913  the extra ones are keyword-only
     if out is not None:
         dtype = torch.int32 if features is None else torch.float32
         arguments.check_out(out, shape, dtype, points)
+    if key is not None:
+        plan = _plan((points, features, offsets), grid, (mode, outside), chosen)
+        return _PLANS.remember(key, plan, None)(points, features, offsets, out)
     if registration.needs_operator(chosen, [] if features is None else [features]):
         result: Tensor = _operator(points, features, *map(list, grid), mode, offsets, outside, chosen)
         return result if out is None else out.copy_(result)
@@ -124,6 +135,27 @@ def _shape(grid_size: GridSize, features: Tensor | None, offsets: Tensor | None)
     return (*clouds, *grid_size, *tail)
 
 
+_PLANS: plans.PlanCache[Tensor] = plans.PlanCache()
+
+
+def _plan(
+    cloud: tuple[Tensor, Tensor | None, Tensor | None], grid: _Grid, how: tuple[str, str], backend: str
+) -> plans.Plan[Tensor]:
+    """What a later call with tensors like these has left to do."""
+    mode, outside = how
+    if backend == "cuda" and not kernels("voxelize_pointcloud").adds_in_fixed_order(mode):
+        points, features, offsets = cloud
+        plan: plans.Plan[Tensor] = kernels("voxelize_pointcloud").VoxelPlan(
+            points, features, grid, mode, offsets, outside
+        )
+        return plan
+
+    def run(points: Tensor, features: Tensor | None, offsets: Tensor | None, out: Tensor | None) -> Tensor:
+        return _run(points, features, grid, (mode, offsets, outside), (backend, out))
+
+    return run
+
+
 def _run(
     points: Tensor,
     features: Tensor | None,
@@ -132,10 +164,8 @@ def _run(
     where: tuple[str, Tensor | None],
 ) -> Tensor:
     backend, out = where
-    if backend == "cuda":
-        launched: Tensor = kernels("voxelize_pointcloud").voxelize_pointcloud(points, features, *grid, *how, out=out)
-        return launched
-    result = torch_backend.voxelize_pointcloud(points, features, *grid, *how)
+    module = kernels("voxelize_pointcloud") if backend == "cuda" else torch_backend
+    result: Tensor = module.voxelize_pointcloud(points, features, *grid, *how)
     return result if out is None else out.copy_(result)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import numbers
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,12 +19,20 @@ REDUCING = ("mean", "max", "min", "sum")
 _OFFSETS = frozenset({torch.int64})
 
 
+def as_key(value: object) -> object:
+    """The value as a dictionary takes it: a list of numbers is as good as a tuple of them."""
+    if isinstance(value, tuple | numbers.Real):
+        return value
+    return tuple(value) if isinstance(value, Iterable) else object()
+
+
 def as_triple(name: str, value: float | Sequence[float]) -> Triple:
     """Three finite numbers; one number stands for all three."""
-    numbers = (value,) * 3 if isinstance(value, int | float) else tuple(value)
-    if len(numbers) != 3:
-        raise ArgumentError(f"{name} must be one number or three, got {len(numbers)}")
-    x, y, z = (float(number) for number in numbers)
+    try:
+        sequence = (value,) * 3 if isinstance(value, numbers.Real) else tuple(value)  # type: ignore[arg-type]
+        x, y, z = (float(number) for number in sequence)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name} must be one number or three, got {value!r}") from error
     if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(z)):
         raise ArgumentError(f"{name} must be finite, got {value!r}")
     return x, y, z

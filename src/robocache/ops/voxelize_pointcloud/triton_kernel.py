@@ -1,16 +1,22 @@
-"""`voxelize_pointcloud` on a GPU: number the voxels, then store, count, add, or compare atomically.
+"""`voxelize_pointcloud` on a GPU: zeros, then one pass over the points.
+
+Mean, max and min look once more at one point of each occupied voxel.
 
 Occupancy needs no atomics: every writer writes the same 1. Max and min compare the floats' bits in an order-preserving
-integer form, so that they are the same whatever the order of arrival, and a NaN wins.
+unsigned form in which 0 means empty, so that they are the same whatever the order of arrival and a NaN wins. The point
+that finds its voxel empty owns it, and finishes it in the last pass: nothing but the zeros grows with the grid.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from robocache.ops.launch import PreparedKernel, fill_zero
 from robocache.ops.limits import number_bits, runtime_halves, runtime_number
 from robocache.ops.triton_search import count_at_or_before, divide, first_step, from_bits, whole, whole_bits
 from robocache.ops.voxelize_pointcloud import torch_backend
@@ -18,19 +24,22 @@ from robocache.ops.voxelize_pointcloud.reference import GridSize, Triple
 
 POINTS_PER_PROGRAM = 1024
 ELEMENTS_PER_PROGRAM = 2048
+WARPS = 4
+_ACCESS_BYTES = 16
+_INT32_LIMIT = 2**31
 
-OCCUPANCY, COUNT, SUM, MAX, MIN = range(5)
+OCCUPANCY, COUNT, SUM, MEAN, MAX, MIN = range(6)
+KINDS = {"occupancy": OCCUPANCY, "count": COUNT, "sum": SUM, "mean": MEAN, "max": MAX, "min": MIN}
 _OCCUPANCY, _COUNT, _SUM = tl.constexpr(OCCUPANCY), tl.constexpr(COUNT), tl.constexpr(SUM)
-_MAX, _MIN = tl.constexpr(MAX), tl.constexpr(MIN)
-_LOWEST, _HIGHEST = tl.constexpr(-(2**31)), tl.constexpr(2**31 - 1)
-_SIZES = ["point_count", "cloud_count", "search_step", "point_stride", "feature_stride", "features"]
+_MEAN, _MIN = tl.constexpr(MEAN), tl.constexpr(MIN)
+_HIGHEST, _SIGN = tl.constexpr(0xFFFFFFFF), tl.constexpr(0x80000000)
 
 
 @triton.jit
-def _step(coordinate, lowest_bits, edge_bits, size, CLAMPS: tl.constexpr):
+def _step(coordinate, lowest, edge, size, CLAMPS: tl.constexpr):
     """Along one axis: the voxel's number as a float, and whether the point is kept."""
     # IEEE division: an approximate one moves points that lie on a voxel's plane.
-    steps = divide(coordinate - from_bits(lowest_bits, coordinate), from_bits(edge_bits, coordinate) + coordinate * 0)
+    steps = divide(coordinate - lowest, edge + coordinate * 0)
     step = tl.floor(steps)
     # The GPU's floor takes the smallest negative numbers (denormals) for zero.
     step = tl.where((steps < 0) & (step == 0), -1.0, step)
@@ -39,89 +48,232 @@ def _step(coordinate, lowest_bits, edge_bits, size, CLAMPS: tl.constexpr):
         step = tl.minimum(tl.maximum(step, 0), (size - 1).to(step.dtype))
     # Compare as floats: a cast of a number beyond the integer's range is undefined.
     keeps = keeps & (step >= 0) & (step < size.to(step.dtype))
-    return tl.where(keeps, step, 0).to(tl.int64), keeps
+    return tl.where(keeps, step, 0), keeps
 
 
 @triton.jit
-def _voxel_numbers(points_ptr, offsets_ptr, point, point_count, cloud_count, search_step, grid, point_stride,
+def _voxel_numbers(points_ptr, offsets_ptr, point, point_count, point_stride, cloud_count, search_step, grid,
                    CLAMPS: tl.constexpr, HAS_OFFSETS: tl.constexpr):  # fmt: skip
-    """The flat number of each point's voxel, and whether the point is kept; `grid` is that of `_grid_numbers`."""
-    in_cloud = point < point_count
+    """The flat number of each point's voxel, and whether the point is kept; `grid` is that of `_grid_numbers`.
+
+    In the integers of `point`: int32 unless the grid or the cloud is too large for them.
+    """
+    keeps = point < point_count
     row_ptr = points_ptr + point * point_stride
     cell = point * 0
-    keeps = in_cloud
     for axis in tl.static_range(3):
-        coordinate = tl.load(row_ptr + axis, mask=in_cloud, other=0)
+        coordinate = tl.load(row_ptr + axis, mask=point < point_count, other=0)
         if coordinate.dtype != tl.float64:
             coordinate = coordinate.to(tl.float32)
-        size = whole(grid[axis])
-        lowest = whole_bits(grid[3 + 2 * axis], grid[4 + 2 * axis])
-        edge = whole_bits(grid[9 + 2 * axis], grid[10 + 2 * axis])
+        size = whole(grid[axis]).to(point.dtype)
+        lowest = from_bits(whole_bits(grid[3 + 2 * axis], grid[4 + 2 * axis]), coordinate)
+        edge = from_bits(whole_bits(grid[9 + 2 * axis], grid[10 + 2 * axis]), coordinate)
         step, is_in = _step(coordinate, lowest, edge, size, CLAMPS)
-        cell = cell * size + step
+        cell = cell * size + step.to(point.dtype)
         keeps = keeps & is_in
     if HAS_OFFSETS:
-        cloud = count_at_or_before(offsets_ptr + 1, cloud_count, point, search_step)
-        keeps = keeps & (point >= tl.load(offsets_ptr)) & (cloud < cloud_count)
-        cell += cloud.to(tl.int64) * whole(grid[0]) * whole(grid[1]) * whole(grid[2])
+        wanted = point.to(tl.int64)
+        cloud = count_at_or_before(offsets_ptr + 1, cloud_count, wanted, search_step)
+        keeps = keeps & (wanted >= tl.load(offsets_ptr)) & (cloud < cloud_count)
+        volume = (whole(grid[0]) * whole(grid[1]) * whole(grid[2])).to(point.dtype)
+        cell += cloud.to(point.dtype) * volume
     return cell, keeps
 
 
 @triton.jit
-def _ordered(bits):
-    """The bits of a float as an integer of the same order, and back again."""
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+def _to_key(value, MODE):
+    """A float as an unsigned integer above 0 that grows with it (for min: falls); a NaN is the highest."""
+    bits = value.to(tl.uint32, bitcast=True)
+    key = tl.where(bits >= _SIGN, ~bits, bits | _SIGN)
+    if MODE == _MIN:
+        key = ~key
+    return tl.where(value != value, _HIGHEST, key).to(tl.uint32)
 
 
-@triton.jit(do_not_specialize=_SIZES)
-def _scatter_kernel(
-    points_ptr, features_ptr, offsets_ptr, grid_ptr, counts_ptr,
-    point_count, cloud_count, search_step, grid, point_stride, feature_stride, features,
-    MODE: tl.constexpr, CLAMPS: tl.constexpr, HAS_OFFSETS: tl.constexpr, COUNTS: tl.constexpr,
-    BLOCK_POINT: tl.constexpr, BLOCK_FEATURE: tl.constexpr,
+@triton.jit
+def _from_key(key, MODE):
+    ordered = key
+    if MODE == _MIN:
+        ordered = ~key
+    bits = tl.where(ordered >= _SIGN, ordered ^ _SIGN, ~ordered)
+    return tl.where(key == _HIGHEST, 0x7FC00000, bits).to(tl.uint32)
+
+
+@triton.jit(do_not_specialize=["point_count", "point_stride", "cloud_count", "search_step"])
+def _count_kernel(
+    points_ptr, offsets_ptr, grid_ptr, point_count, point_stride, cloud_count, search_step, grid,
+    MODE: tl.constexpr, CLAMPS: tl.constexpr, HAS_OFFSETS: tl.constexpr, IS_PACKED: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_POINT: tl.constexpr,
 ):  # fmt: skip
-    point = tl.program_id(0).to(tl.int64) * BLOCK_POINT + tl.arange(0, BLOCK_POINT)
+    point = tl.program_id(0) * BLOCK_POINT + tl.arange(0, BLOCK_POINT)
+    if WIDE:
+        point = tl.program_id(0).to(tl.int64) * BLOCK_POINT + tl.arange(0, BLOCK_POINT)
+    if IS_PACKED:
+        point_stride = 3
     cell, keeps = _voxel_numbers(
-        points_ptr, offsets_ptr, point, point_count, cloud_count, search_step, grid, point_stride, CLAMPS, HAS_OFFSETS
+        points_ptr, offsets_ptr, point, point_count, point_stride, cloud_count, search_step, grid, CLAMPS, HAS_OFFSETS
     )
+    one = tl.full([BLOCK_POINT], 1, tl.int32)
     if MODE == _OCCUPANCY:
-        tl.store(grid_ptr + cell, tl.full([BLOCK_POINT], 1, tl.int32), mask=keeps)
-    elif MODE == _COUNT:
-        tl.atomic_add(grid_ptr + cell, tl.full([BLOCK_POINT], 1, tl.int32), mask=keeps, sem="relaxed")
+        tl.store(grid_ptr + cell, one, mask=keeps)
     else:
-        if COUNTS:
-            tl.atomic_add(counts_ptr + cell, tl.full([BLOCK_POINT], 1, tl.int32), mask=keeps, sem="relaxed")
-        for start in range(0, features, BLOCK_FEATURE):
-            feature = start + tl.arange(0, BLOCK_FEATURE)[None, :]
-            mask = keeps[:, None] & (feature < features)
-            value = tl.load(features_ptr + point[:, None] * feature_stride + feature, mask=mask, other=0).to(tl.float32)
-            to = grid_ptr + cell[:, None] * features + feature
-            if MODE == _SUM:
-                tl.atomic_add(to, value, mask=mask, sem="relaxed")
-            elif MODE == _MAX:
-                key = tl.where(value != value, _HIGHEST, _ordered(value.to(tl.int32, bitcast=True)))
-                tl.atomic_max(to, key, mask=mask, sem="relaxed")
-            else:
-                key = tl.where(value != value, _LOWEST, _ordered(value.to(tl.int32, bitcast=True)))
-                tl.atomic_min(to, key, mask=mask, sem="relaxed")
+        tl.atomic_add(grid_ptr + cell, one, mask=keeps, sem="relaxed")
 
 
-@triton.jit(do_not_specialize=["total", "features"])
-def _divide_by_counts_kernel(grid_ptr, counts_ptr, total, features, BLOCK: tl.constexpr):
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    in_grid = at < total
-    count = tl.load(counts_ptr + at // features, mask=in_grid, other=0)
-    has_many = in_grid & (count > 1)
-    value = tl.load(grid_ptr + at, mask=has_many, other=0)
-    tl.store(grid_ptr + at, tl.div_rn(value, tl.maximum(count, 1).to(tl.float32)), mask=has_many)
+@triton.jit(
+    do_not_specialize=["point_count", "point_stride", "cloud_count", "search_step", "feature_stride", "features"]
+)
+def _reduce_kernel(
+    points_ptr, offsets_ptr, features_ptr, grid_ptr, marks_ptr, owned_ptr,
+    point_count, point_stride, cloud_count, search_step, feature_stride, features, grid,
+    MODE: tl.constexpr, CLAMPS: tl.constexpr, HAS_OFFSETS: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_POINT: tl.constexpr, BLOCK_FEATURE: tl.constexpr, VECTOR: tl.constexpr,
+):  # fmt: skip
+    """Add or compare every feature into its voxel. `feature_stride` and `features` come divided by VECTOR."""
+    point = tl.program_id(0) * BLOCK_POINT + tl.arange(0, BLOCK_POINT)
+    if WIDE:
+        point = tl.program_id(0).to(tl.int64) * BLOCK_POINT + tl.arange(0, BLOCK_POINT)
+    cell, keeps = _voxel_numbers(
+        points_ptr, offsets_ptr, point, point_count, point_stride, cloud_count, search_step, grid, CLAMPS, HAS_OFFSETS
+    )
+    if MODE != _SUM:
+        if MODE == _MEAN:
+            earlier = tl.atomic_add(marks_ptr + cell, tl.full([BLOCK_POINT], 1, tl.int32), mask=keeps, sem="relaxed")
+        else:
+            bit = tl.full([BLOCK_POINT], 1, tl.int32) << (cell % 32).to(tl.int32)
+            earlier = tl.atomic_or(marks_ptr + cell // 32, bit, mask=keeps, sem="relaxed") & bit
+        tl.store(owned_ptr + point, tl.where(keeps & (earlier == 0), cell, -1), mask=point < point_count)
+    width = features * VECTOR
+    for start in range(0, width, BLOCK_FEATURE):
+        feature = start + tl.arange(0, BLOCK_FEATURE)[None, :]
+        mask = keeps[:, None] & (feature < width)
+        from_ptr = features_ptr + (point * feature_stride * VECTOR)[:, None] + feature
+        value = tl.load(from_ptr, mask=mask, other=0).to(tl.float32)
+        to_ptr = grid_ptr + (cell * features * VECTOR)[:, None] + feature
+        if MODE == _SUM or MODE == _MEAN:  # noqa: SIM109  Triton has no `in`
+            tl.atomic_add(to_ptr, value, mask=mask, sem="relaxed")
+        else:
+            tl.atomic_max(to_ptr.to(tl.pointer_type(tl.uint32)), _to_key(value, MODE), mask=mask, sem="relaxed")
 
 
-@triton.jit(do_not_specialize=["total"])
-def _from_ordered_kernel(grid_ptr, total, EMPTY: tl.constexpr, NAN: tl.constexpr, BLOCK: tl.constexpr):
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    key = tl.load(grid_ptr + at, mask=at < total, other=0)
-    bits = tl.where(key == EMPTY, 0, tl.where(key == NAN, 0x7FC00000, _ordered(key)))
-    tl.store(grid_ptr + at, bits, mask=at < total)
+@triton.jit(do_not_specialize=["point_count", "features"])
+def _finish_kernel(
+    marks_ptr, owned_ptr, grid_ptr, point_count, features,
+    MODE: tl.constexpr, WIDE: tl.constexpr, BLOCK_POINT: tl.constexpr, BLOCK_FEATURE: tl.constexpr,
+    VECTOR: tl.constexpr,
+):  # fmt: skip
+    """For each voxel, by the point that owns it: sum to mean, or key to float."""
+    point = tl.program_id(0) * BLOCK_POINT + tl.arange(0, BLOCK_POINT)
+    if WIDE:
+        point = tl.program_id(0).to(tl.int64) * BLOCK_POINT + tl.arange(0, BLOCK_POINT)
+    cell = tl.load(owned_ptr + point, mask=point < point_count, other=-1)
+    is_owner = cell >= 0
+    count = 1
+    if MODE == _MEAN:
+        count = tl.load(marks_ptr + cell, mask=is_owner, other=1)
+        is_owner = is_owner & (count > 1)
+    width = features * VECTOR
+    for start in range(0, width, BLOCK_FEATURE):
+        feature = start + tl.arange(0, BLOCK_FEATURE)[None, :]
+        mask = is_owner[:, None] & (feature < width)
+        to_ptr = grid_ptr + (cell * features * VECTOR)[:, None] + feature
+        if MODE == _MEAN:
+            total = tl.load(to_ptr, mask=mask, other=0)
+            tl.store(to_ptr, tl.div_rn(total, count.to(tl.float32)[:, None] + total * 0), mask=mask)
+        else:
+            to_ptr = to_ptr.to(tl.pointer_type(tl.uint32))
+            tl.store(to_ptr, _from_key(tl.load(to_ptr, mask=mask, other=0), MODE), mask=mask)
+
+
+class VoxelPlan:
+    """Everything about a voxelization but its pointers: made once for a set of shapes, then only launched.
+
+    The tensors of later calls must agree with those it was made for in shape, stride, dtype and device.
+    """
+
+    def __init__(
+        self,
+        points: Tensor,
+        features: Tensor | None,
+        grid: tuple[Triple, Triple, GridSize],
+        mode: str,
+        offsets: Tensor | None,
+        outside: str,
+    ) -> None:
+        front = () if offsets is None else (len(offsets) - 1,)
+        tail = () if features is None else (features.shape[1],)
+        self._shape = (*front, *grid[2], *tail)
+        self._cells = math.prod((*front, *grid[2]))
+        self._device, self._points, self._mode = points.device, len(points), KINDS[mode]
+        points, features, offsets = _readable(points, features, offsets)
+        width = 1 if features is None else features.shape[1]
+        reach = max(self._cells * max(width, 1), len(points) * max(points.stride(0), 1))
+        reach = max(reach, 0 if features is None else len(points) * features.stride(0))
+        self._is_wide = reach + ELEMENTS_PER_PROGRAM * _ACCESS_BYTES >= _INT32_LIMIT
+        self._scatter = self._finish = None
+        if len(points) == 0 or self._cells * width == 0:
+            return
+        clouds = 1 if offsets is None else len(offsets) - 1
+        options: dict[str, object] = {
+            "MODE": self._mode,
+            "CLAMPS": outside == "clamp",
+            "HAS_OFFSETS": offsets is not None,
+            "WIDE": self._is_wide,
+            "num_warps": WARPS,
+        }
+        numbers = (len(points), points.stride(0), clouds, first_step(clouds))
+        runtime = _grid_numbers(points, *grid)
+        if features is None:
+            block = POINTS_PER_PROGRAM if offsets is None else POINTS_PER_PROGRAM // 4  # the search is a tile
+            options |= {"IS_PACKED": points.stride(0) == 3, "BLOCK_POINT": block}
+            programs = triton.cdiv(len(points), block)
+            self._scatter = PreparedKernel(_count_kernel, programs, (0, 0, 0), (*numbers, runtime), options)
+        else:
+            self._prepare_reduction(features, numbers, runtime, options)
+
+    def _prepare_reduction(
+        self, features: Tensor, numbers: tuple[int, ...], runtime: tuple[int, ...], options: dict[str, object]
+    ) -> None:
+        width = features.shape[1]
+        divisor = math.gcd(width, features.stride(0))
+        vector = min(divisor & -divisor, _ACCESS_BYTES // features.element_size())
+        block_feature = min(triton.next_power_of_2(width), 64)
+        block = max(32, ELEMENTS_PER_PROGRAM // block_feature)
+        programs = triton.cdiv(self._points, block)
+        options |= {"BLOCK_POINT": block, "BLOCK_FEATURE": block_feature, "VECTOR": vector}
+        strides = (features.stride(0) // vector, width // vector)
+        self._scatter = PreparedKernel(_reduce_kernel, programs, (0,) * 6, (*numbers, *strides, runtime), options)
+        if self._mode != SUM:
+            options = {name: value for name, value in options.items() if name not in ("CLAMPS", "HAS_OFFSETS")}
+            shape = (self._points, width // vector)
+            self._finish = PreparedKernel(_finish_kernel, programs, (0, 0, 0), shape, options)
+
+    def __call__(
+        self, points: Tensor, features: Tensor | None, offsets: Tensor | None, out: Tensor | None = None
+    ) -> Tensor:
+        """The grid, in `out` where given."""
+        if out is None:
+            dtype = torch.int32 if features is None else torch.float32
+            out = torch.empty(self._shape, dtype=dtype, device=self._device)
+        fill_zero(out)
+        if self._scatter is None:
+            return out
+        points, features, offsets = _readable(points, features, offsets)
+        starts = points if offsets is None else offsets
+        if features is None:
+            self._scatter(points, starts, out)
+        elif self._finish is None:
+            self._scatter(points, starts, features, out, out, out)
+        else:
+            # A count for each voxel, or a bit; and for each point the voxel it owns, or -1.
+            size = self._cells if self._mode == MEAN else (self._cells + 31) // 32
+            marks = torch.empty(size, dtype=torch.int32, device=self._device)
+            fill_zero(marks)
+            owned_dtype = torch.int64 if self._is_wide else torch.int32
+            owned = torch.empty(self._points, dtype=owned_dtype, device=self._device)
+            self._scatter(points, starts, features, out, marks, owned)
+            self._finish(marks, owned, out)
+        return out
 
 
 def voxelize_pointcloud(
@@ -133,80 +285,27 @@ def voxelize_pointcloud(
     mode: str,
     offsets: Tensor | None,
     outside: str,
-    out: Tensor | None = None,
 ) -> Tensor:
     """[N,3](, [N,F]) -> [X,Y,Z] int32 or [X,Y,Z,F] float32, with the clouds of `offsets` in front."""
-    if mode in ("mean", "sum") and torch.are_deterministic_algorithms_enabled():
-        # Float atomics add in any order; PyTorch's deterministic index_add sorts first.
+    if adds_in_fixed_order(mode):
         how = (grid_min, voxel_size, grid_size, mode, offsets, outside)
-        result = torch_backend.voxelize_pointcloud(points, features, *how)
-        return result if out is None else out.copy_(result)
-    front = () if offsets is None else (len(offsets) - 1,)
-    tail = () if features is None else (features.shape[1],)
-    if out is None:
-        dtype = torch.int32 if features is None else torch.float32
-        out = points.new_empty((*front, *grid_size, *tail), dtype=dtype)
-    with torch.cuda.device_of(points):  # Triton launches on the current device, not the tensors'
-        _fill(out, mode)
-        counts = _scatter(points, features, (grid_min, voxel_size, grid_size), mode, offsets, outside == "clamp", out)
-        _finish(out, mode, counts)
-    return out
+        return torch_backend.voxelize_pointcloud(points, features, *how)
+    plan = VoxelPlan(points, features, (grid_min, voxel_size, grid_size), mode, offsets, outside)
+    return plan(points, features, offsets)
 
 
-def _fill(out: Tensor, mode: str) -> None:
-    if mode in ("max", "min"):
-        out.view(torch.int32).fill_(-(2**31) if mode == "max" else 2**31 - 1)
-    else:
-        out.zero_()
+def adds_in_fixed_order(mode: str) -> bool:
+    """Float atomics add in any order: under deterministic algorithms PyTorch's sorting index_add does it instead."""
+    return mode in ("mean", "sum") and torch.are_deterministic_algorithms_enabled()
 
 
-def _scatter(
-    points: Tensor,
-    features: Tensor | None,
-    grid: tuple[Triple, Triple, GridSize],
-    mode: str,
-    offsets: Tensor | None,
-    clamps: bool,
-    out: Tensor,
-) -> Tensor:
-    width = 0 if features is None else features.shape[1]
-    counts = out
-    if mode == "mean":
-        counts = torch.zeros(out.shape[:-1], dtype=torch.int32, device=out.device)
-    if len(points) == 0 or out.numel() == 0:
-        return counts
+def _readable(
+    points: Tensor, features: Tensor | None, offsets: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     points = points if points.stride(1) == 1 else points.contiguous()
-    if features is not None and features.stride(1) != 1 and width > 1:
+    if features is not None and features.stride(1) != 1 and features.shape[1] > 1:
         features = features.contiguous()
-    block_feature = triton.next_power_of_2(min(max(width, 1), 64))
-    block_point = (
-        (POINTS_PER_PROGRAM if offsets is None else 256)
-        if features is None
-        else max(32, ELEMENTS_PER_PROGRAM // block_feature)
-    )
-    clouds = 1 if offsets is None else len(offsets) - 1
-    kind = {"occupancy": OCCUPANCY, "count": COUNT, "max": MAX, "min": MIN}.get(mode, SUM)
-    _scatter_kernel[(triton.cdiv(len(points), block_point),)](
-        points, points if features is None else features, points if offsets is None else offsets.contiguous(),
-        out.view(torch.int32) if mode in ("max", "min") else out, counts,
-        len(points), clouds, first_step(clouds), _grid_numbers(points, *grid), points.stride(0),
-        0 if features is None else features.stride(0), width,
-        MODE=kind, CLAMPS=clamps, HAS_OFFSETS=offsets is not None, COUNTS=mode == "mean",
-        BLOCK_POINT=block_point, BLOCK_FEATURE=block_feature, num_warps=4,
-    )  # fmt: skip
-    return counts
-
-
-def _finish(out: Tensor, mode: str, counts: Tensor) -> None:
-    total, block = out.numel(), 1024
-    if total == 0:
-        return
-    blocks = (triton.cdiv(total, block),)
-    if mode == "mean":
-        _divide_by_counts_kernel[blocks](out, counts, total, out.shape[-1], BLOCK=block)
-    elif mode in ("max", "min"):
-        empty, nan = (-(2**31), 2**31 - 1) if mode == "max" else (2**31 - 1, -(2**31))
-        _from_ordered_kernel[blocks](out.view(torch.int32), total, EMPTY=empty, NAN=nan, BLOCK=block)
+    return points, features, None if offsets is None else offsets.contiguous()
 
 
 def _grid_numbers(points: Tensor, grid_min: Triple, voxel_size: Triple, grid_size: GridSize) -> tuple[int, ...]:
