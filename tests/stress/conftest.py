@@ -14,7 +14,6 @@ from robocache.stress.settings import REQUIRE_GPU, Settings, settings_from_envir
 from robocache.testing import HangWatch
 
 HANG_S = 600.0  # between two signs of life
-TEST_LIMIT_S = 600.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -22,7 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse nonsense in the environment before anything runs, and give each test its time.
+    """Refuse nonsense in the environment before anything runs, and give a burn-in its time.
 
     Raises:
         pytest.UsageError: A variable that cannot be right; the message names it.
@@ -36,9 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         raise pytest.UsageError(str(error)) from error
     for item in here:
         if item.get_closest_marker("as_long_as_set"):
-            item.add_marker(pytest.mark.timeout(settings.seconds + TEST_LIMIT_S))
-        elif item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(TEST_LIMIT_S))
+            item.add_marker(pytest.mark.timeout(settings.seconds + HANG_S))
 
 
 @pytest.fixture

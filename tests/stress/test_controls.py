@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 
 import pytest
@@ -10,17 +9,14 @@ import torch
 
 from robocache import ops
 from robocache.errors import ArgumentError
-from robocache.loader import ByteBudget, Prefetcher
-from robocache.stress import back_pressure as back_pressure_module
 from robocache.stress import repeated_allocation as repeated_allocation_module
-from robocache.stress.back_pressure import back_pressure
 from robocache.stress.burn_in import Check, Hooks, burn_in
 from robocache.stress.concurrency import concurrent_inference
 from robocache.stress.exceptions import exceptions
 from robocache.stress.memory_leak import repeated_operation
 from robocache.stress.repeated_allocation import repeated_allocation
 from robocache.stress.settings import Settings, choose_device
-from robocache.testing import Leak, wait_until
+from robocache.testing import Leak
 
 pytestmark = [pytest.mark.slow, pytest.mark.stress, pytest.mark.timeout(120)]
 SHORT = Settings(seconds=2, batch_size=2, device=choose_device({}))
@@ -227,83 +223,6 @@ def test_exceptions_finds_a_result_spoilt_by_the_error_before(monkeypatch):
     monkeypatch.setattr(ops, "fuse_multimodal", fuse)
     monkeypatch.setattr(ops, "voxelize_pointcloud", voxelize)
     assert "iteration 9: 1 elements are wrong" in exceptions(SHORT, iterations=20).failures
-
-
-def short_back_pressure():
-    return back_pressure(SHORT, samples=16, delay_s=0.02)
-
-
-def test_back_pressure_passes_when_nothing_is_broken():
-    assert short_back_pressure().passed
-
-
-def admit_one_too_many(monkeypatch):
-    serve = ByteBudget._serve
-
-    def generous(self):
-        real, self._limit_bytes = self._limit_bytes, self._limit_bytes * 3 // 2
-        serve(self)
-        self._limit_bytes = real
-
-    monkeypatch.setattr(ByteBudget, "_serve", generous)
-
-
-def swallow_the_error(monkeypatch):
-    monkeypatch.setattr(Prefetcher, "_fail", lambda self, error: None)
-
-
-def do_not_join(monkeypatch):
-    monkeypatch.setattr(Prefetcher, "close", lambda self: None)
-
-
-def deliver_backwards(monkeypatch):
-    deliver = Prefetcher.__next__
-
-    def swapped(self):
-        first = deliver(self)
-        if self.statistics().has_delivered != 5:
-            return first
-        second = deliver(self)
-        self._ready.put((first, self._budget.claim(0)))
-        return second
-
-    monkeypatch.setattr(Prefetcher, "__next__", swapped)
-
-
-def keep_every_sample(monkeypatch):
-    deliver, kept = Prefetcher.__next__, []
-
-    def keeping(self):
-        kept.append(deliver(self))
-        return kept[-1]
-
-    monkeypatch.setattr(Prefetcher, "__next__", keeping)
-
-
-BACK_PRESSURE_FAULTS = {
-    admit_one_too_many: "bytes were held, the budget is",
-    swallow_the_error: "the producer's exception did not arrive",
-    do_not_join: "threads grows by 1 with each loop that ends by an early break",
-    deliver_backwards: "in order",
-    keep_every_sample: "the heap grew by",
-}
-
-
-@pytest.mark.parametrize("fault", BACK_PRESSURE_FAULTS, ids=lambda fault: fault.__name__)
-def test_back_pressure_finds_a_broken_prefetcher(fault, monkeypatch):
-    with monkeypatch.context() as patch:
-        fault(patch)
-        report = short_back_pressure()
-    assert BACK_PRESSURE_FAULTS[fault] in " ".join(report.failures)
-
-
-def test_back_pressure_finds_a_budget_that_takes_nothing(monkeypatch):
-    claim = ByteBudget.claim
-    monkeypatch.setattr(ByteBudget, "claim", lambda self, _: claim(self, 0))
-    impatient = functools.partial(wait_until, deadline_s=0.5)
-    monkeypatch.setattr(back_pressure_module, "wait_until", impatient)
-    with pytest.raises(TimeoutError, match=r"^a full budget and a waiting producer did not come within 0\.5 s$"):
-        short_back_pressure()
 
 
 @pytest.mark.skipif(SHORT.device != "cpu", reason="the sizes that fail are those of the host")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from robocache.errors import DamagedRecordingError
+from robocache.errors import ClosedError, DamagedRecordingError
 from robocache.loader import ByteBudget, Prefetcher
 from robocache.stress.report import Lines, Report, silent
 from robocache.stress.resources import MEGABYTE, QuietCollections, host_counters, leaked_per_round, read
@@ -20,7 +20,8 @@ from robocache.testing import wait_until
 SAMPLES = 60
 CONSUMER_DELAY_S = 0.1
 ROOM_FOR = 4
-_ROUNDS = 20
+ROUNDS = 20
+_DEADLINE_S = 10.0  # beside ten times what the consumer needs
 _HEAP_SLACK_BYTES = 200_000  # the bookkeeping of a thread and of the measurement itself
 
 
@@ -66,10 +67,16 @@ class Producer:
 
 
 def back_pressure(
-    settings: Settings, lines: Lines = silent, *, samples: int = SAMPLES, delay_s: float = CONSUMER_DELAY_S
+    settings: Settings,
+    lines: Lines = silent,
+    *,
+    samples: int = SAMPLES,
+    delay_s: float = CONSUMER_DELAY_S,
+    rounds: int = ROUNDS,
 ) -> Report:
     """A fast producer, and a consumer that takes `delay_s` a sample, on the product's own prefetcher.
 
+    After it, `rounds` loops that end by a break, and as many by an exception, each checked for what it leaves behind.
     A failure of the report is: the budget passed, more memory held than the budget and one sample, a producer that was
     never made to wait, a sample lost, doubled or out of order, a wrong result, or anything left behind after an early
     break or an exception.
@@ -79,7 +86,7 @@ def back_pressure(
     with QuietCollections():
         run = _SlowConsumer(inputs, samples=samples, delay_s=delay_s)
         run.consume()
-    failures = (*run.failures, *_left_behind(inputs))
+    failures = (*run.failures, *(_left_behind(inputs, rounds) if rounds else ()))
     budget = run.budget.statistics()
     lines(
         f"{samples} samples, consumer {delay_s * 1e3:.0f} ms: at most {budget.peak_bytes / MEGABYTE:.1f} of "
@@ -125,6 +132,7 @@ class _SlowConsumer:
     def __init__(self, inputs: _Inputs, *, samples: int, delay_s: float) -> None:
         self._inputs = inputs
         self._delay_s = delay_s
+        self._deadline_s = _DEADLINE_S + 10 * samples * delay_s
         self._producer = Producer(inputs.host, samples=samples)
         self._wanted = list(range(samples))
         self.budget, self._samples = inputs.prefetch(self._producer)
@@ -138,11 +146,11 @@ class _SlowConsumer:
         (before,) = read(self._heap)
         seen: list[int] = []
         taken_bytes = 0
-        with self._samples:
+        with self._samples, _Alarm(self._deadline_s, self._samples.close) as alarm:
             wait_until(
                 lambda: self.budget.statistics().is_full_and_waited_for, what="a full budget and a waiting producer"
             )
-            for sample in self._samples:
+            for sample in alarm.until_rung(self._samples):
                 seen.append(sample.number)
                 taken_bytes += sample.nbytes
                 wrong = self._inputs.wrong_elements(sample)
@@ -154,6 +162,8 @@ class _SlowConsumer:
                 self.most_heap_bytes = max(self.most_heap_bytes, now - before)
                 undelivered = self._producer.read_bytes - taken_bytes
                 self.most_undelivered_bytes = max(self.most_undelivered_bytes, undelivered)
+        if alarm.has_rung:
+            self.failures.append(f"only {len(seen)} samples came within {self._deadline_s:.0f} s")
         self._judge(seen)
 
     def _judge(self, seen: list[int]) -> None:
@@ -175,7 +185,35 @@ class _SlowConsumer:
             self.failures.append(f"{budget.used_bytes} bytes and {budget.waiting} claims are left in the budget")
 
 
-def _left_behind(inputs: _Inputs) -> list[str]:
+class _Alarm:
+    """Ends a loop over samples that never come."""
+
+    def __init__(self, deadline_s: float, end: Callable[[], object]) -> None:
+        self._end = end
+        self._timer = threading.Timer(deadline_s, self._ring)
+        self.has_rung = False
+
+    def __enter__(self) -> _Alarm:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._timer.join()
+
+    def until_rung(self, samples: Iterator[Sample]) -> Iterator[Sample]:
+        try:
+            yield from samples
+        except ClosedError:
+            if not self.has_rung:
+                raise
+
+    def _ring(self) -> None:
+        self.has_rung = True
+        self._end()
+
+
+def _left_behind(inputs: _Inputs, rounds: int) -> list[str]:
     """What an early break and an exception leave behind, over many rounds."""
     problems: set[str] = set()
 
@@ -196,12 +234,14 @@ def _left_behind(inputs: _Inputs) -> list[str]:
             problems.add("the producer's exception did not arrive")
         except DamagedRecordingError:
             pass
+        except ClosedError as error:
+            problems.add(f"the producer's exception did not arrive: {error}")
         if seen != [0, 1]:
             problems.add(f"samples {seen} came before the exception, not 0 and 1")
         if budget.statistics().used_bytes:
             problems.add("bytes are held after an exception")
 
     for name, one_round in {"an early break": leave_early, "an exception": fail}.items():
-        for counter, amount in leaked_per_round(one_round, rounds=_ROUNDS, warm_up=5).items():
+        for counter, amount in leaked_per_round(one_round, rounds=rounds, warm_up=5).items():
             problems.add(f"{counter} grows by {amount:g} with each loop that ends by {name}")
     return sorted(problems)

@@ -23,10 +23,10 @@ from robocache.stress.settings import Settings
 CYCLES = 1_000
 OUT_OF_MEMORY_ROUNDS = 50
 _WARM_UP = 50
-_EDGES = {"cpu": (192, 208, 224), "cuda": (448, 480, 512)}  # voxels along each axis; int32, so up to 45 MB and 0.5 GB
+_EDGES = {"cpu": (144, 152, 160), "cuda": (448, 480, 512)}  # voxels along each axis; int32, so up to 16 MB and 0.5 GB
 _POINTS = 1_000
 _HUGE_EDGE = 1_024  # 4.3 GB
-_KEPT_BYTES = 10_000  # the interpreter's own small change; one lost grid would be 28 MB
+_KEPT_BYTES = 10_000  # the interpreter's own small change; one lost grid would be 12 MB
 
 
 @dataclass(frozen=True)

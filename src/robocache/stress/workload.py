@@ -37,7 +37,7 @@ class InputSet:
     Args:
         streams: data [batch, source, dim] bfloat16 and times [batch, source] of each stream, and the targets' times
             [batch, target] last: the positional arguments of `fuse_multimodal`.
-        points: [point, 3] float32, some outside the grid, some NaN or infinite.
+        points: [point, 3] float32, some outside the grid, some on the planes between voxels, some NaN or infinite.
         lowest: [batch, target, sum of dims] bfloat16: the least that a right fuse may give.
         highest: The most.
         grid: [x, y, z] int32.
@@ -78,6 +78,7 @@ def make_input_set(seed: int, *, batch: int, device: str | torch.device = "cpu")
     points = torch.rand(POINTS, 3, generator=generator) * 15 - 11  # the grid ends at 2.8
     points[:100] = torch.nan
     points[100:200, 1] = torch.inf
+    points[200:20_000] = (points[200:20_000] / VOXEL_SIZE).round() * VOXEL_SIZE  # on the planes between voxels
     lowest, highest = _bounds(data, times, targets)
     grid = voxel_reference.voxelize_pointcloud(
         points, None, GRID_MIN, (VOXEL_SIZE,) * 3, GRID, "occupancy", None, "drop"
