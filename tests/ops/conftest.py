@@ -1,4 +1,4 @@
-"""One test body, three backends: the reference, portable torch, and the kernels (on a GPU, or interpreted)."""
+"""One test body, every backend: the reference, portable torch, the compiled CPU library, the GPU kernels."""
 
 from __future__ import annotations
 
@@ -16,11 +16,19 @@ if not HAS_GPU:
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is first imported, so before robocache is
 
 import robocache as rc  # noqa: E402
+from robocache.ops.backends import native_problem  # noqa: E402
 from robocache.policies import Linear  # noqa: E402
 
 MUST_HAVE_GPU = os.environ.get("ROBOCACHE_REQUIRE_GPU") == "1"
 NO_GPU = "needs a GPU, and torch.cuda.is_available() is False"
-BACKENDS = ("reference", "pytorch", "kernel")
+MUST_HAVE_NATIVE = os.environ.get("ROBOCACHE_REQUIRE_NATIVE") == "1"
+BACKENDS = ("reference", "pytorch", "native", "kernel")
+
+
+def needs_native():
+    """Skip where the library was not built, or fail where it must have been."""
+    if native_problem() is not None:
+        (pytest.fail if MUST_HAVE_NATIVE else pytest.skip)(native_problem())
 
 
 def pytest_runtest_setup(item):
@@ -84,7 +92,8 @@ class Backend:
     @property
     def public_name(self):
         """What `backend=` takes to get it; None for what no public call reaches on this machine."""
-        return {"pytorch": "pytorch", "kernel": "cuda" if self.device == "cuda" else None}.get(self.name)
+        kernel = "cuda" if self.device == "cuda" else None
+        return {"pytorch": "pytorch", "native": "native", "kernel": kernel}.get(self.name)
 
     def module(self, op):
         """The module that implements `op` here."""
@@ -152,16 +161,23 @@ class Backend:
         return self._directly(name, name, points, features, *box, mode, offsets, outside).cpu()
 
 
+def implementation(name, kernel_device):
+    """The implementation of a name, where it runs."""
+    if name == "native":
+        needs_native()
+    return Backend(name, "cpu" if name in ("reference", "native") else kernel_device)
+
+
 @pytest.fixture(scope="session", params=BACKENDS)
 def backend(request, kernel_device):
     """Each implementation in turn."""
-    return Backend(request.param, "cpu" if request.param == "reference" else kernel_device)
+    return implementation(request.param, kernel_device)
 
 
 @pytest.fixture(scope="session", params=BACKENDS[1:])
 def fast_backend(request, kernel_device):
     """Each implementation that the reference judges."""
-    return Backend(request.param, kernel_device)
+    return implementation(request.param, kernel_device)
 
 
 @pytest.fixture(scope="session")

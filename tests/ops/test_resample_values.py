@@ -262,12 +262,14 @@ class TestStrides:
     @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.uint8], ids=str)
     def test_views_that_start_anywhere_in_memory(self, backend, dtype, assert_same_bits):
         """Wide accesses need aligned rows; a kernel compiled for those must not be used for the others."""
-        wide, times = random_stream(2, 11, 32, dtype=torch.float32)
-        wide, targets = (wide * 50).abs().to(dtype).to(backend.device), random_targets(times, 6)
+        wide, clock = random_stream(2, 20, 32, dtype=torch.float32)
+        wide, clock = (wide * 50).abs().to(dtype).to(backend.device), clock.to(backend.device)
+        wanted = random_targets(clock.cpu(), 14).to(backend.device)
         for start in (0, 1, 8, 2, 0):
-            view = wide[:, :, start : start + 16]
+            view, times = wide[:, start : start + 11, start : start + 16], clock[:, start : start + 11]
+            targets = wanted[:, start:]
             actual, _ = backend.resample(view, times, targets, Previous())
-            assert_same_bits(actual, backend.resample(view.clone(), times, targets, Previous())[0])
+            assert_same_bits(actual, backend.resample(view.clone(), times.clone(), targets.clone(), Previous())[0])
             fused, _ = backend.fuse([view, view], [times, times], targets, [Previous(), Nearest()])
             assert_same_bits(fused[:, :, :16], actual)
 

@@ -97,6 +97,7 @@ class TestGradients:
         result.sum().backward()
         assert data.grad[0].tolist() == [[1.0] * 4, [0.0] * 4, [1.0] * 4]
 
+    @pytest.mark.usefixtures("ordinary_algorithms")
     @pytest.mark.parametrize("mode", ["mean", "sum", "max", "min"])
     def test_features_get_the_gradient_of_their_voxel(self, mode, kernel_device):
         points = torch.tensor([[0.5, 0.5, 0.5], [0.6, 0.6, 0.6], [1.5, 0.5, 0.5], [9.0, 0, 0]], device=kernel_device)

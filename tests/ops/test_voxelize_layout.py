@@ -74,6 +74,20 @@ class TestStrides:
                 backend.voxelize(view, kept, mode, **BOX), backend.voxelize(view.contiguous(), copy, mode, **BOX)
             )
 
+    @pytest.mark.parametrize("mode", ["occupancy", "count", "max", "mean"])
+    def test_clouds_that_start_anywhere_in_memory(self, backend, mode):
+        points, features = cloud(mode=mode)
+        expected = backend.voxelize(points, features, mode, **BOX)
+        for start in (0, 1, 2, 4, 0):
+            moved = [
+                None if x is None else torch.zeros(x.numel() + start, device=backend.device) for x in (points, features)
+            ]
+            views = [None if x is None else x[start:].view(200, 3) for x in moved]
+            for view, original in zip(views, (points, features), strict=True):
+                if view is not None:
+                    view.copy_(original)
+            torch.testing.assert_close(backend.voxelize(*views, mode, **BOX), expected)
+
 
 class TestCoo:
     """`layout="coo"`: coordinates, values, counts of occupied voxels only."""
@@ -122,6 +136,17 @@ class TestOut:
             result = rc.voxelize_pointcloud(points, features, **BOX, mode=mode, out=out)
             assert result.data_ptr() == out.data_ptr()
             torch.testing.assert_close(result, expected)
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_it_may_start_anywhere_in_memory(self, mode, kernel_device):
+        points, features = (None if x is None else x.to(kernel_device) for x in cloud(mode=mode))
+        expected = rc.voxelize_pointcloud(points, features, **BOX, mode=mode)
+        for start in (0, 1, 3, 0):
+            room = torch.full((expected.numel() + start + 1,), 99, dtype=expected.dtype, device=kernel_device)
+            rc.voxelize_pointcloud(points, features, **BOX, mode=mode, out=room[start:-1].view(expected.shape))
+            torch.testing.assert_close(room[start:-1].view(expected.shape), expected)
+            assert room[-1] == 99
+            assert bool((room[:start] == 99).all())
 
     def test_an_empty_cloud_clears_it(self, kernel_device):
         out = torch.full((4, 5, 6), 3, dtype=torch.int32, device=kernel_device)
