@@ -13,7 +13,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.stress]
 
 @pytest.mark.as_long_as_set
 def test_24h_burn_in(settings, lines, hang_watch, is_terminated):
-    """Inference for STRESS_TEST_DURATION seconds: every result is right, and memory stays where it was."""
+    """Inference for STRESS_TEST_DURATION seconds: every result is right, and memory stays where it was.
+
+    Edits seen to fail it, in a run of 6 seconds: a fuse that keeps its results, or one number a call; times cast to
+    float32 before they are subtracted; a weight 1 % too large; a voxel's upper edge included; voxel numbers by the
+    rounded reciprocal of the size; one grid handed out again and again. `test_controls.py` repeats such faults.
+    """
 
     def check_memory(check: Check) -> None:
         gpu_leak, cpu_leak = check.gpu_leak_mb, check.cpu_leak_mb
@@ -28,13 +33,22 @@ def test_24h_burn_in(settings, lines, hang_watch, is_terminated):
 
 
 def test_repeated_allocation(settings, lines):
-    """1000 cycles of a large grid, then 50 real out-of-memory errors, each followed by a right result."""
+    """1000 cycles of a large grid, then 50 real out-of-memory errors, each followed by a right result.
+
+    Edits seen to fail it: a grid that is not cleared; an out-of-memory error answered with a smaller grid; voxel
+    numbers kept when the grid's memory runs out; one number kept of every grid.
+    """
     report = repeated_allocation(settings, lines)
     assert report.iterations == 1000
     assert report.problems == (), str(report)
 
 
 def test_backpressure_handling(settings, lines):
-    """A producer as fast as it can, a consumer of 100 ms: bytes bounded, order kept, nothing left behind."""
+    """A producer as fast as it can, a consumer of 100 ms: bytes bounded, order kept, nothing left behind.
+
+    Edits seen to fail it: a budget that takes nothing, never gives back, or admits one too many; a prefetcher that
+    does not join its thread, swallows the reader's exception, forgets the bytes of what was not taken, delivers a
+    sample twice, or waits for room after it was closed. `test_controls_back_pressure.py` repeats such faults.
+    """
     report = back_pressure(settings, lines)
     assert report.problems == (), str(report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
 
@@ -31,30 +32,46 @@ def multistream_inference(
     if torch.device(settings.device).type != "cuda":
         raise DeviceError(f"streams need a CUDA device, but device is {settings.device!r}")
     started = time.monotonic()
-    wrong, overlap_ms = _run_streams(settings, streams, iterations)
+    wrong, timing = _run_streams(settings, streams, iterations)
     waited = sum(_wrong_after_slow_writer(settings, waits=True) > 0 for _ in range(CONTROLS))
     raced = sum(_wrong_after_slow_writer(settings, waits=False) > 0 for _ in range(CONTROLS))
     failures = [f"stream {index}: {count} elements are wrong" for index, count in enumerate(wrong) if count]
-    if overlap_ms <= 0:
-        failures.append("the streams never worked at the same time, so nothing was shown")
+    if timing.overlap_ms <= 0 or timing.last_start_ms > 2 * timing.first_start_ms:
+        failures.append(f"the streams did not work at the same time, so nothing was shown: {timing}")
     if raced < CONTROLS:
         failures.append(f"without wait_stream only {raced} of {CONTROLS} results were wrong: a race would go unseen")
     if waited:
         failures.append(f"with wait_stream {waited} of {CONTROLS} results were wrong")
     done = f"{streams} streams x {iterations} iterations"
-    lines(f"{done}: {sum(wrong)} wrong elements, {overlap_ms:.1f} ms with all at work")
+    lines(f"{done}: {sum(wrong)} wrong elements, {timing.overlap_ms:.1f} ms with all at work")
     return Report(
         "multistream-inference",
         settings.device,
         iterations=streams * iterations,
         seconds=time.monotonic() - started,
         failures=tuple(failures),
-        measured={"wrong_elements": sum(wrong), "overlap_ms": overlap_ms, "races_seen": raced},
+        measured={"wrong_elements": sum(wrong), "overlap_ms": timing.overlap_ms, "races_seen": raced},
     )
 
 
-def _run_streams(settings: Settings, count: int, iterations: int) -> tuple[list[int], float]:
-    """Wrong elements of each stream, and for how many ms all of them were at work."""
+@dataclass(frozen=True)
+class _Timing:
+    """When work began and ended, in ms since the queues were filled, each stream having slept first.
+
+    Streams that sleep side by side begin together; streams that wait for each other begin one sleep apart.
+    """
+
+    first_start_ms: float
+    last_start_ms: float
+    first_end_ms: float
+
+    @property
+    def overlap_ms(self) -> float:
+        return self.first_end_ms - self.last_start_ms
+
+
+def _run_streams(settings: Settings, count: int, iterations: int) -> tuple[list[int], _Timing]:
+    """Wrong elements of each stream, and when they worked."""
     device = torch.device(settings.device)
     workloads = [
         Workload(batch=settings.batch_size, device=device, seed=settings.seed + index, is_bit_exact=True)
@@ -81,9 +98,9 @@ def _run_streams(settings: Settings, count: int, iterations: int) -> tuple[list[
         with torch.cuda.stream(stream):
             wrong.append(workload.wrong_elements())
     torch.cuda.synchronize(device)
-    last_start = max(origin.elapsed_time(start) for start in starts)
-    first_end = min(origin.elapsed_time(end) for end in ends)
-    return wrong, first_end - last_start
+    began = [origin.elapsed_time(start) for start in starts]
+    ended = [origin.elapsed_time(end) for end in ends]
+    return wrong, _Timing(min(began), max(began), min(ended))
 
 
 def _warm_up(workload: Workload, stream: torch.cuda.Stream) -> None:

@@ -11,7 +11,7 @@ import itertools
 import math
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -202,12 +202,17 @@ class _Mappings:
 
 
 def _cuda_statistic(device: torch.device, name: str) -> Callable[[], float]:
-    return lambda: float(torch.cuda.memory_stats(device).get(name, 0))
+    return lambda: _statistic(torch.cuda.memory_stats(device), name)
 
 
 def _pinned_bytes() -> float:
     statistics = getattr(torch.cuda, "host_memory_stats", None)  # PyTorch before 2.7 does not count them
-    return math.nan if statistics is None else float(statistics().get("allocated_bytes.current", 0))
+    return math.nan if statistics is None else _statistic(statistics(), "allocated_bytes.current")
+
+
+def _statistic(statistics: Mapping[str, int], name: str) -> float:
+    """Empty statistics are those of an allocator not used yet; one that lacks the name has another version's names."""
+    return float(statistics.get(name, math.nan)) if statistics else 0.0
 
 
 def _driver_bytes(device: torch.device) -> float:
