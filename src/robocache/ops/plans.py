@@ -7,7 +7,7 @@ memory is bounded: when it is full, all is forgotten and found out again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 import torch
@@ -55,8 +55,9 @@ def signature(tensor: Tensor | None) -> object:
     return (tensor.shape, stride, tensor.dtype, tensor.device)
 
 
-def is_plannable(data: Tensor) -> bool:
+def are_plannable(data: Iterable[Tensor]) -> bool:
     """Whether a call may take the short way: nothing is traced, differentiated or validated."""
-    if torch.compiler.is_compiling() or type(data) is not Tensor:
+    if torch.compiler.is_compiling() or validates_values():
         return False
-    return not (data.requires_grad and torch.is_grad_enabled()) and not validates_values()
+    has_gradients = torch.is_grad_enabled()
+    return all(type(one) is Tensor and not (has_gradients and one.requires_grad) for one in data)

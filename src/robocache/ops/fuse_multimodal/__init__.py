@@ -11,7 +11,7 @@ from torch import Tensor
 from robocache.errors import ArgumentError
 from robocache.ops import checks, plans, registration
 from robocache.ops.backends import choose_backend, kernels
-from robocache.ops.fuse_multimodal import torch_backend
+from robocache.ops.fuse_multimodal import native, torch_backend
 from robocache.ops.limits import decode_policies, encode_policies
 from robocache.policies import Linear, Policy
 from robocache.records import Fused, Stream
@@ -81,7 +81,8 @@ def fuse_multimodal(  # noqa: PLR0913, PLR0917  three streams are the contract; 
         policies: One policy a stream; None means `Linear()` for each.
         lengths: One [batch] tensor of counts, or None, a stream; None means all samples of all streams.
         return_valid: Also return which results are backed by samples.
-        backend: "cuda" (GPU kernels), "pytorch" (portable), or None for the best on the tensors' device.
+        backend: "cuda" (GPU kernels), "native" (compiled, on a CPU), "pytorch" (portable), or None for the best on the
+            tensors' device.
 
     Returns:
         [batch, target, dim1 + dim2 + dim3]; with `return_valid` also bool [batch, target, 3].
@@ -105,7 +106,8 @@ def fuse_streams(streams: Mapping[str, Stream], target_times: Tensor, *, backend
         streams: By name, each with its data [batch, source, dim], times [batch, source], policy and lengths. They
             share dtype, batch and device. The order is that of the columns.
         target_times: [batch, target], in the dtype of the streams' times, in any order.
-        backend: "cuda" (GPU kernels), "pytorch" (portable), or None for the best on the tensors' device.
+        backend: "cuda" (GPU kernels), "native" (compiled, on a CPU), "pytorch" (portable), or None for the best on the
+            tensors' device.
 
     Returns:
         `Fused`: data [batch, target, sum of dims], valid bool [batch, target, streams], and the slice of each name.
@@ -157,7 +159,7 @@ def _fuse(
     data, times, policies, lengths = columns
     backend, with_valid = wanted
     key = None
-    if all(map(plans.is_plannable, data)):
+    if plans.are_plannable(data):
         tensors = tuple(map(plans.signature, (*data, *times, targets, *lengths)))
         key = (tensors, tuple(map(id, policies)), with_valid, backend)
         plan = _PLANS.find(key)
@@ -207,6 +209,8 @@ def _run(
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     policies, lengths = how
+    if backend == "native":
+        return native.fuse(data, times, targets, policies, lengths)
     module = kernels("fuse_multimodal") if backend == "cuda" else torch_backend
     result: tuple[Tensor, Tensor] = module.fuse(data, times, targets, policies, lengths)
     return result

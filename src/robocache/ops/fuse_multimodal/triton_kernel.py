@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import triton
 import triton.language as tl
@@ -9,6 +11,8 @@ from torch import Tensor
 
 from robocache.ops.launch import PreparedKernel
 from robocache.ops.triton_block import (
+    FEW,
+    MANY,
     NUMBERS_PER_STREAM,
     Spec,
     resample_block,
@@ -19,30 +23,31 @@ from robocache.ops.triton_block import (
 )
 from robocache.policies import Policy
 
-WARPS = 4
+MANY_ELEMENTS = 1 << 22
 _NUMBERS, _FIELDS = tl.constexpr(NUMBERS_PER_STREAM), tl.constexpr(len(Spec._fields))
 
 
-@triton.jit(do_not_specialize=["target_count", "target_stride", "out_stride", "blocks"])
+@triton.jit(do_not_specialize=["target_count", "target_stride", "out_stride", "programs"])
 def _fuse_kernel(
     data_ptrs, times_ptrs, lengths_ptrs, target_ptr, valid_ptr, out_ptr,
-    target_count, target_stride, out_stride, blocks, numbers, SPECS: tl.constexpr, WITH_VALID: tl.constexpr,
+    target_count, target_stride, out_stride, programs, numbers,
+    SPECS: tl.constexpr, WITH_VALID: tl.constexpr,
 ):  # fmt: skip
     # int64 for everything that becomes an address: results pass 2**31 elements.
-    row = (tl.program_id(0) // blocks).to(tl.int64)
-    block = tl.program_id(0) % blocks
+    row = (tl.program_id(0) // programs).to(tl.int64)
+    program = tl.program_id(0) % programs
     out_row = row * target_count
     STREAMS: tl.constexpr = len(data_ptrs)
     for stream in tl.static_range(STREAMS):
-        stream_blocks = tl.cdiv(target_count, SPECS[stream * _FIELDS + 4])
-        if (block >= 0) & (block < stream_blocks):
+        stream_programs = tl.cdiv(target_count, SPECS[stream * _FIELDS + 4])
+        if (program >= 0) & (program < stream_programs):
             resample_block(
                 data_ptrs[stream], times_ptrs[stream], lengths_ptrs[stream], target_ptr + row * target_stride,
                 out_ptr + out_row * out_stride * SPECS[stream * _FIELDS + 6], valid_ptr + out_row * STREAMS + stream,
-                row, block * SPECS[stream * _FIELDS + 4], target_count, out_stride, STREAMS,
+                row, program, target_count, out_stride, STREAMS,
                 numbers, stream * _NUMBERS, SPECS, stream * _FIELDS, WITH_VALID,
             )  # fmt: skip
-        block -= stream_blocks
+        program -= stream_programs
 
 
 class FusePlan:
@@ -65,34 +70,29 @@ class FusePlan:
         self._shape = (*targets.shape, sum(widths))
         self._dtype, self._device, self._with_valid = data[0].dtype, targets.device, with_valid
         self._streams = len(data)
-        data, times, targets, lengths = self._readable(data, times, targets, lengths)
+        self._needs_copies = not _is_readable(data, times, targets, lengths)
+        data, times, targets, lengths = _readable(data, times, targets, lengths)
         vector = vector_elements(data, *widths)
         specs: list[int] = []
         numbers: list[int] = []
-        blocks = column = 0
+        programs = column = 0
+        shape = MANY if math.prod(self._shape) >= MANY_ELEMENTS else FEW
         for values, stamps, policy, length in zip(data, times, policies, lengths, strict=True):
-            spec = stream_spec(values, policy, length, vector)
+            spec = stream_spec(values, policy, length, vector, shape)
             specs += spec
             numbers += stream_numbers(values, stamps, policy, vector, column)
-            blocks += triton.cdiv(targets.shape[1], spec.block_target)
+            programs += triton.cdiv(targets.shape[1], spec.block_target)
             column += values.shape[2]
         self._kernel = None
         if targets.numel():
             streams = len(data)
             self._kernel = PreparedKernel(
                 _fuse_kernel,
-                targets.shape[0] * blocks,
+                targets.shape[0] * programs,
                 (streams, streams, streams, 0, 0, 0),
-                (targets.shape[1], targets.stride(0), column // vector, blocks, tuple(numbers)),
-                {"SPECS": tuple(specs), "WITH_VALID": with_valid, "num_warps": WARPS},
+                (targets.shape[1], targets.stride(0), column // vector, programs, tuple(numbers)),
+                {"SPECS": tuple(specs), "WITH_VALID": with_valid, "num_warps": shape.warps, "num_stages": 1},
             )
-
-    def _readable(
-        self, data: list[Tensor], times: list[Tensor], targets: Tensor, lengths: list[Tensor | None]
-    ) -> tuple[list[Tensor], list[Tensor], Tensor, list[Tensor | None]]:
-        readable = [None if length is None else length.contiguous() for length in lengths]
-        whole = [rows_contiguous(values) for values in data]
-        return whole, [rows_contiguous(stamps) for stamps in times], rows_contiguous(targets), readable
 
     def __call__(
         self, data: list[Tensor], times: list[Tensor], targets: Tensor, lengths: list[Tensor | None]
@@ -103,7 +103,8 @@ class FusePlan:
         if self._with_valid:
             valid = torch.empty((*self._shape[:2], self._streams), dtype=torch.bool, device=self._device)
         if self._kernel is not None:
-            data, times, targets, lengths = self._readable(data, times, targets, lengths)
+            if self._needs_copies:
+                data, times, targets, lengths = _readable(data, times, targets, lengths)
             counted = [targets if length is None else length for length in lengths]
             self._kernel(*data, *times, *counted, targets, out if valid is None else valid, out)
         return out, valid
@@ -116,3 +117,22 @@ def fuse(
     out, valid = FusePlan(data, times, targets, policies, lengths, with_valid=True)(data, times, targets, lengths)
     assert valid is not None
     return out, valid
+
+
+def _is_readable(data: list[Tensor], times: list[Tensor], targets: Tensor, lengths: list[Tensor | None]) -> bool:
+    copies = zip((*data, *times, targets, *lengths), _flat(_readable(data, times, targets, lengths)), strict=True)
+    return all(before is after for before, after in copies)
+
+
+def _readable(
+    data: list[Tensor], times: list[Tensor], targets: Tensor, lengths: list[Tensor | None]
+) -> tuple[list[Tensor], list[Tensor], Tensor, list[Tensor | None]]:
+    """Last axes contiguous, as the kernel reads them; copies only where they are not."""
+    counted = [None if length is None else length.contiguous() for length in lengths]
+    values = [rows_contiguous(one) for one in data]
+    return values, [rows_contiguous(stamps) for stamps in times], rows_contiguous(targets), counted
+
+
+def _flat(parts: tuple[list[Tensor], list[Tensor], Tensor, list[Tensor | None]]) -> tuple[Tensor | None, ...]:
+    data, times, targets, lengths = parts
+    return (*data, *times, targets, *lengths)

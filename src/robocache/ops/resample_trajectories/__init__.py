@@ -10,7 +10,7 @@ from torch import Tensor
 from robocache.ops import checks, plans, registration
 from robocache.ops.backends import choose_backend, kernels
 from robocache.ops.limits import decode_policy, encode_policy
-from robocache.ops.resample_trajectories import torch_backend
+from robocache.ops.resample_trajectories import native, torch_backend
 from robocache.policies import Linear, Policy
 
 _LINEAR = Linear()
@@ -66,7 +66,8 @@ def resample_trajectories(  # noqa: PLR0913  tensors are positional, the rest is
         lengths: [batch] int32 or int64: how many of the source samples count; a row of length 0 gives NaN (0 for
             integers). None: all.
         return_valid: Also return which results are backed by samples.
-        backend: "cuda" (GPU kernels), "pytorch" (portable), or None for the best on the tensors' device.
+        backend: "cuda" (GPU kernels), "native" (compiled, on a CPU), "pytorch" (portable), or None for the best on the
+            tensors' device.
 
     Returns:
         [batch, target, dim]; with `return_valid` also bool [batch, target]: inside the range and within `max_gap`.
@@ -76,7 +77,7 @@ def resample_trajectories(  # noqa: PLR0913  tensors are positional, the rest is
         BackendUnavailableError: The backend asked for cannot run here.
     """
     key = None
-    if plans.is_plannable(source_data):
+    if plans.are_plannable((source_data,)):
         tensors = tuple(map(plans.signature, (source_data, source_times, target_times, lengths)))
         key = (tensors, id(policy), return_valid, backend)
         plan = _PLANS.find(key)
@@ -130,6 +131,8 @@ def _run(
     data: Tensor, times: Tensor, targets: Tensor, how: tuple[Policy, Tensor | None], backend: str
 ) -> tuple[Tensor, Tensor]:
     policy, lengths = how
+    if backend == "native":
+        return native.resample_trajectories(data, times, targets, policy, lengths)
     module = kernels("resample_trajectories") if backend == "cuda" else torch_backend
     result: tuple[Tensor, Tensor] = module.resample_trajectories(data, times, targets, policy, lengths)
     return result

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robocache.ops import checks, plans, registration
 from robocache.ops.backends import choose_backend, kernels
-from robocache.ops.voxelize_pointcloud import arguments, sparse, torch_backend
+from robocache.ops.voxelize_pointcloud import arguments, native, sparse, torch_backend
 from robocache.ops.voxelize_pointcloud.reference import GridSize, Triple
 from robocache.records import SparseVoxels
 
@@ -83,7 +83,8 @@ def voxelize_pointcloud(  # noqa: PLR0913  the extra ones are keyword-only
         layout: "dense", or "coo" for the occupied voxels only (it must wait for their number, and is built by
             PyTorch's sort on every backend).
         out: A contiguous grid of the result's shape and dtype, to be overwritten and returned.
-        backend: "cuda" (GPU kernels), "pytorch" (portable), or None for the best on the points' device.
+        backend: "cuda" (GPU kernels), "native" (compiled, on a CPU), "pytorch" (portable), or None for the best on the
+            points' device.
 
     Returns:
         [X, Y, Z] int32 or [X, Y, Z, feature] float32, Z (then the feature) fastest; or `SparseVoxels` for "coo".
@@ -95,7 +96,7 @@ def voxelize_pointcloud(  # noqa: PLR0913  the extra ones are keyword-only
         BackendUnavailableError: The backend asked for cannot run here.
     """
     key = None
-    if layout == "dense" and plans.is_plannable(points if features is None else features):
+    if layout == "dense" and plans.are_plannable((points,) if features is None else (points, features)):
         tensors = tuple(map(plans.signature, (points, features, offsets, out)))
         numbers = (arguments.as_key(grid_min), arguments.as_key(voxel_size), arguments.as_key(grid_size))
         key = (tensors, numbers, mode, outside, backend, torch.are_deterministic_algorithms_enabled())
@@ -164,6 +165,8 @@ def _run(
     where: tuple[str, Tensor | None],
 ) -> Tensor:
     backend, out = where
+    if backend == "native":
+        return native.voxelize_pointcloud(points, features, *grid, *how, out=out)
     module = kernels("voxelize_pointcloud") if backend == "cuda" else torch_backend
     result: Tensor = module.voxelize_pointcloud(points, features, *grid, *how)
     return result if out is None else out.copy_(result)
