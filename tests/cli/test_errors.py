@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from robocache.cli.main import app
+from robocache.ops import native_library
 
 
 def names(folder):
@@ -135,9 +136,11 @@ def test_an_output_that_cannot_be_written_is_named(refused, tmp_path, husky):
     assert "/proc/out: cannot be written" in line
 
 
-def test_a_backend_that_cannot_run_says_why(refused, tmp_path, husky):
+def test_a_backend_that_cannot_run_says_why(refused, tmp_path, husky, monkeypatch):
+    monkeypatch.setattr(native_library, "PROBLEM", native_library.find(tmp_path / "gone.so").problem)
     line = refused("align", husky, "--rate", 50, "--out", tmp_path / "out", "--backend", "native")
-    assert "native" in line
+    assert "backend='native' cannot run" in line
+    assert "install a C compiler" in line
 
 
 @pytest.mark.parametrize("size", ["0", "-1", "nan", "inf"])

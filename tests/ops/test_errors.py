@@ -71,7 +71,6 @@ RESAMPLE = (
         errors.ArgumentError,
         "backend must be one of cuda, native, pytorch or None, go",
     ),
-    (lambda: resample(backend="native"), errors.BackendUnavailableError, "backend='native' cannot run: "),
     (
         lambda: resample(backend="cuda"),
         errors.BackendUnavailableError,

@@ -11,10 +11,12 @@ import torch
 
 import robocache as rc
 from robocache.errors import BackendUnavailableError
-from robocache.ops.resample_trajectories import torch_backend
+from robocache.ops import native_library
+from robocache.ops.resample_trajectories import native, torch_backend
 from robocache.ops.resample_trajectories.cases import EDGE_CASES
 
 OPERATIONS = {"resample_trajectories", "fuse_multimodal", "voxelize_pointcloud"}
+ON_CPU = "pytorch" if native_library.PROBLEM else "native"
 
 
 def python(code):
@@ -36,7 +38,7 @@ def test_check_installation_says_which_backend_serves_what_and_why():
     assert found["cuda_available"] is torch.cuda.is_available()
     assert set(found["operations"]) == OPERATIONS
     for devices in found["operations"].values():
-        assert devices["cpu"]["backend"] == "pytorch"
+        assert devices["cpu"] == {"backend": ON_CPU, "reason": native_library.PROBLEM or "the compiled CPU library"}
         assert devices["cuda"]["backend"] == ("cuda" if torch.cuda.is_available() else None)
         assert all(how["reason"] for how in devices.values())
     if not torch.cuda.is_available():
@@ -54,18 +56,19 @@ def test_print_installation_info_says_the_same_to_people(capsys):
 
 
 def test_self_test_passes_and_names_the_backend():
-    assert rc.self_test() == dict.fromkeys(OPERATIONS, "cuda" if torch.cuda.is_available() else "pytorch")
-    assert rc.self_test("cpu") == dict.fromkeys(OPERATIONS, "pytorch")
+    assert rc.self_test() == dict.fromkeys(OPERATIONS, "cuda" if torch.cuda.is_available() else ON_CPU)
+    assert rc.self_test("cpu") == dict.fromkeys(OPERATIONS, ON_CPU)
 
 
 def test_self_test_names_what_is_broken(monkeypatch):
     """The positive control: a backend that is off by one sample."""
-    right = torch_backend.resample_trajectories
+    module = {"pytorch": torch_backend, "native": native}[ON_CPU]
+    right = module.resample_trajectories
 
     def wrong(data, *rest):
         return right(data.roll(1, 1), *rest)
 
-    monkeypatch.setattr(torch_backend, "resample_trajectories", wrong)
+    monkeypatch.setattr(module, "resample_trajectories", wrong)
     with pytest.raises(rc.RoboCacheError, match="resample_trajectories differs from its reference in case 'odd_sizes'"):
         rc.self_test("cpu")
 
@@ -76,15 +79,19 @@ def test_the_case_that_the_control_relies_on_is_there():
 
 @pytest.mark.parametrize("backend", ["cuda", "native"])
 @pytest.mark.parametrize("operation", ["resample", "fuse", "voxelize"])
-def test_a_backend_that_cannot_run_says_why_and_what_to_do(backend, operation):
-    """Never a silent fallback."""
+def test_a_backend_that_cannot_run_says_why_and_what_to_do(backend, operation, monkeypatch, tmp_path):
+    """Never a silent fallback; here for the library that no compiler was there for."""
+    monkeypatch.setattr(native_library, "PROBLEM", native_library.find(tmp_path / "gone.so").problem)
     data, times = torch.zeros(1, 2, 3), torch.arange(2.0)[None]
     call = {
         "resample": lambda: rc.resample_trajectories(data, times, times, backend=backend),
         "fuse": lambda: rc.fuse_multimodal(data, times, data, times, data, times, times, backend=backend),
         "voxelize": lambda: rc.voxelize_pointcloud(data[0], backend=backend),
     }[operation]
-    remedy = {"cuda": "on a GPU, but they are on cpu; move them or use 'pytorch'", "native": "use 'pytorch'"}[backend]
+    remedy = {
+        "cuda": "on a GPU, but they are on cpu; move them or use 'pytorch'",
+        "native": "install a C compiler.*or use 'pytorch'",
+    }[backend]
     with pytest.raises(BackendUnavailableError, match=f"backend='{backend}'.*{remedy}") as caught:
         call()
     assert isinstance(caught.value, RuntimeError)

@@ -8,17 +8,26 @@ import importlib.util
 import os
 from types import ModuleType
 
+import torch
+
 from robocache.errors import ArgumentError, BackendUnavailableError
+from robocache.ops import native_library
 
 BACKENDS = ("cuda", "native", "pytorch")
-_NATIVE_PROBLEM = "the compiled CPU backend is not part of this version; use 'pytorch'"
+
+# Looked for, not imported: choosing a backend must stay something that `torch.compile` can trace.
+TRITON_MISSING = (
+    "Triton is not installed: it comes with CUDA builds of PyTorch, or `pip install triton`"
+    if importlib.util.find_spec("triton") is None
+    else None
+)
 
 
 @functools.cache
 def triton_problem() -> str | None:
-    """Why the GPU kernels cannot be loaded, or None when they can."""
-    if importlib.util.find_spec("triton") is None:
-        return "Triton is not installed: it comes with CUDA builds of PyTorch, or `pip install triton`"
+    """Why the GPU kernels cannot be loaded, or None when they can; imports Triton."""
+    if TRITON_MISSING is not None:
+        return TRITON_MISSING
     try:
         importlib.import_module("triton")
     except Exception as error:  # noqa: BLE001  a broken Triton fails in many ways; the reason is kept and shown
@@ -26,11 +35,22 @@ def triton_problem() -> str | None:
     return None
 
 
+def _kernel_problem() -> str | None:
+    # An import is nothing that `torch.compile` can trace.
+    return TRITON_MISSING if torch.compiler.is_compiling() else triton_problem()
+
+
+def native_problem() -> str | None:
+    """Why the compiled CPU library cannot be used, or None when it can."""
+    return native_library.PROBLEM
+
+
 def choose_backend(backend: str | None, device_type: str) -> str:
     """The backend for tensors on a device.
 
     Args:
-        backend: What the caller asked for; None takes the best there is: the kernels on a GPU, PyTorch elsewhere.
+        backend: What the caller asked for; None takes the best there is: the kernels on a GPU, the compiled library on
+            a CPU, PyTorch elsewhere and where those are not there.
         device_type: "cuda", "cpu", ….
 
     Raises:
@@ -38,22 +58,37 @@ def choose_backend(backend: str | None, device_type: str) -> str:
         ArgumentError: There is no backend of that name.
     """
     if backend is None:
-        return "cuda" if device_type == "cuda" and triton_problem() is None else "pytorch"
+        return _best(device_type)
     if backend == "pytorch":
         return backend
     if backend == "cuda":
-        if device_type != "cuda":
-            message = (
-                f"backend='cuda' needs tensors on a GPU, but they are on {device_type}; move them or use 'pytorch'"
-            )
-            raise BackendUnavailableError(message)
-        problem = triton_problem()
-        if problem is not None:
-            raise BackendUnavailableError(f"backend='cuda' cannot run: {problem}")
+        _refuse_other_device(backend, "cuda", "a GPU", device_type)
+        _refuse_problem(backend, _kernel_problem())
         return backend
     if backend == "native":
-        raise BackendUnavailableError(f"backend='native' cannot run: {_NATIVE_PROBLEM}")
+        _refuse_other_device(backend, "cpu", "the CPU", device_type)
+        _refuse_problem(backend, native_problem())
+        return backend
     raise ArgumentError(f"backend must be one of {', '.join(BACKENDS)} or None, got {backend!r}")
+
+
+def _best(device_type: str) -> str:
+    if device_type == "cuda" and _kernel_problem() is None:
+        return "cuda"
+    if device_type == "cpu" and native_problem() is None:
+        return "native"
+    return "pytorch"
+
+
+def _refuse_other_device(backend: str, wanted: str, where: str, device_type: str) -> None:
+    if device_type != wanted:
+        message = f"backend={backend!r} needs tensors on {where}, but they are on {device_type}"
+        raise BackendUnavailableError(f"{message}; move them or use 'pytorch'")
+
+
+def _refuse_problem(backend: str, problem: str | None) -> None:
+    if problem is not None:
+        raise BackendUnavailableError(f"backend={backend!r} cannot run: {problem}")
 
 
 def kernels(operation: str) -> ModuleType:

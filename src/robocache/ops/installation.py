@@ -50,7 +50,10 @@ def check_installation() -> dict[str, Any]:
     problem = cuda_problem()
     without = "pytorch" if torch.cuda.is_available() else None
     on_gpu = {"backend": "cuda" if problem is None else without, "reason": problem or "Triton kernels"}
-    on_cpu = {"backend": "pytorch", "reason": "the portable backend; this version has no compiled CPU backend"}
+    on_cpu = {
+        "backend": backends.choose_backend(None, "cpu"),
+        "reason": backends.native_problem() or "the compiled CPU library",
+    }
     return {
         "robocache": __version__,
         "python": platform.python_version(),

@@ -1,7 +1,7 @@
 """How an operation meets `torch.compile` and autograd: one policy for all.
 
 The eager path calls a backend directly (`torch.library.custom_op` costs more than the kernel). Under
-`torch.compile`, and where a GPU kernel's result needs a gradient, the call goes through an operator defined here,
+`torch.compile`, and where the result of compiled code needs a gradient, the call goes through an operator defined here,
 which is opaque to the compiler and has a fake implementation and a backward.
 """
 
@@ -53,4 +53,4 @@ def needs_operator(backend: str, data: Sequence[Tensor]) -> bool:
     """Whether a call must go through the registered operator rather than straight to its backend."""
     if torch.compiler.is_compiling():
         return True
-    return backend == "cuda" and torch.is_grad_enabled() and any(one.requires_grad for one in data)
+    return backend != "pytorch" and torch.is_grad_enabled() and any(one.requires_grad for one in data)

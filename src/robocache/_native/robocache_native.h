@@ -1,0 +1,118 @@
+/* What the Python side packs, and what the files of this library share.
+ *
+ * Every field is 8 bytes, so that `struct.pack` of integers, addresses and doubles is the struct itself. Strides are in
+ * bytes; the last axis of data, features and points is contiguous. Change ABI_VERSION with any field, here and in
+ * ops/native_library.py. */
+#ifndef ROBOCACHE_NATIVE_H
+#define ROBOCACHE_NATIVE_H
+
+#include <stdint.h>
+
+#define ABI_VERSION 1
+
+enum dtype { FLOAT16, BFLOAT16, FLOAT32, FLOAT64, BYTES1, BYTES2, BYTES4, BYTES8 };
+enum time_dtype { TIME_FLOAT32, TIME_FLOAT64, TIME_INT64 };
+enum policy { LINEAR, NEAREST, PREVIOUS, SLERP, ANGLE };  /* as in ops/limits.py */
+enum outside { OUTSIDE_CLAMP, OUTSIDE_NAN, OUTSIDE_EXTRAPOLATE };
+enum mode { MODE_OCCUPANCY, MODE_COUNT, MODE_MEAN, MODE_SUM, MODE_MAX, MODE_MIN };
+
+typedef struct {
+    const char *data;    /* [batch, source, dim] */
+    const char *times;   /* [batch, source], the last axis contiguous */
+    const char *lengths; /* [batch] or NULL */
+    int64_t source, dim;
+    int64_t data_batch_stride, data_row_stride, times_batch_stride, lengths_stride;
+    int64_t lengths_are_wide; /* int64, else int32 */
+    int64_t policy, outside;
+    int64_t has_limit;
+    union {
+        int64_t integer;
+        double real;
+    } limit;
+    double period;
+} stream_arguments;
+
+typedef struct {
+    const char *targets; /* [batch, target], the last axis contiguous */
+    char *out;           /* [batch, target, sum of dims] */
+    char *valid;         /* [batch, target, streams], one byte each */
+    int64_t batch, target, targets_batch_stride;
+    int64_t dtype, time_dtype, threads, streams;
+    stream_arguments stream[];
+} resample_arguments;
+
+typedef struct {
+    const char *points;     /* [n, 3] */
+    const char *features;   /* [n, width] or NULL */
+    const int64_t *offsets; /* [clouds + 1] or NULL */
+    char *out;              /* [clouds, x, y, z(, width)] */
+    int64_t n, point_stride, feature_stride, width, clouds;
+    int64_t size[3];
+    int64_t point_dtype, feature_dtype, mode, clamps;
+    int64_t is_fresh; /* the grid's memory was just allocated: its pages may not be there */
+    int64_t threads;
+    double lowest[3], edge[3];
+} voxelize_arguments;
+
+/* Which samples make one target. */
+enum kind { SINGLE, MIXED, FILLED };
+typedef struct {
+    int64_t low, high;
+    double weight; /* of `high`; a float32 number unless the data is float64 */
+    enum kind kind;
+} neighbours;
+
+/* One stream's part of some output rows: the samples of a batch row to `count` targets. */
+typedef struct {
+    const char *rows;
+    char *out;
+    int64_t row_stride, out_stride, dim, count;
+    double period;
+    const neighbours *found;
+} blend_arguments;
+
+/* Some points of one cloud to flat voxel numbers, -1 where a point is dropped. */
+typedef struct {
+    const char *points;
+    int64_t stride, count, base; /* `base` is the cloud's first voxel */
+    const voxelize_arguments *grid;
+} cells_arguments;
+
+/* The points of one tile of voxels: each entry is a voxel of the tile (16 bits) and a point (48 bits). */
+#define POINT_BITS 48
+#define TILE_VOXELS 65536
+typedef struct {
+    const uint64_t *entries;
+    int64_t count, voxels;
+    float *out;       /* [voxels, width] */
+    uint32_t *counts; /* [voxels], zeros; left so */
+    const voxelize_arguments *grid;
+} tile_arguments;
+
+/* The inner loops, once for each instruction set. */
+typedef struct {
+    void (*linear[4])(const blend_arguments *);
+    void (*slerp[4])(const blend_arguments *);
+    void (*angle[4])(const blend_arguments *);
+    void (*cells[4])(const cells_arguments *, int64_t *cells);
+    void (*reduce[4])(const tile_arguments *);
+} inner_loops;
+
+const inner_loops *best_inner_loops(void);
+extern const inner_loops inner_loops_base;
+#ifdef HAS_X86_VARIANTS
+extern const inner_loops inner_loops_avx2, inner_loops_avx512;
+#endif
+
+/* Calls run(context, part, parts) for every part, in as many threads; returns when all are done. */
+void run_parts(int64_t parts, void (*run)(void *context, int64_t part, int64_t parts), void *context);
+/* As many threads as asked for, but none with less than a share worth its start. */
+int64_t useful_threads(int64_t threads, int64_t work);
+
+/* Have the pages of a part that is about to be written, in one call instead of a fault each. `total` is what was
+ * allocated: less than MAPPED_BYTES come from memory that was used before. */
+void populate(char *start, int64_t bytes, int64_t total);
+#define MAPPED_BYTES (32 << 20)
+
+#define EXPORT __attribute__((visibility("default")))
+#endif
