@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
@@ -21,6 +22,7 @@ SAMPLES = 60
 CONSUMER_DELAY_S = 0.1
 ROOM_FOR = 4
 ROUNDS = 20
+_CLOSING_S = 0.005  # a producer takes a moment to close, so that whoever does not wait for it shows
 _DEADLINE_S = 10.0  # beside ten times what the consumer needs
 _HEAP_SLACK_BYTES = 200_000  # the bookkeeping of a thread and of the measurement itself
 
@@ -40,7 +42,7 @@ class Sample:
 
 
 class Producer:
-    """Reads as fast as it can; counts what it has read.
+    """Reads as fast as it can, closes not as fast; counts what it has read.
 
     Args:
         sets: Inputs to copy, in turn.
@@ -52,18 +54,21 @@ class Producer:
         self._sets = sets
         self._samples = samples
         self._fails_at = fails_at
-        self.has_read = 0
         self.read_bytes = 0
+        self.is_closed = False
 
     def __iter__(self) -> Iterator[Sample]:
-        for number in range(self._samples):
-            if number == self._fails_at:
-                raise DamagedRecordingError("producer", "this sample cannot be read", place="sample", offset=number)
-            sample = Sample(number, *self._sets[number % len(self._sets)].fresh())
-            self.has_read += 1
-            self.read_bytes += sample.nbytes
-            yield sample
-            del sample  # else this frame keeps it while the next one is made
+        try:
+            for number in range(self._samples):
+                if number == self._fails_at:
+                    raise DamagedRecordingError("producer", "this sample cannot be read", place="sample", offset=number)
+                sample = Sample(number, *self._sets[number % len(self._sets)].fresh())
+                self.read_bytes += sample.nbytes
+                yield sample
+                del sample  # else this frame keeps it while the next one is made
+        finally:
+            threading.Event().wait(_CLOSING_S)
+            self.is_closed = True
 
 
 def back_pressure(
@@ -216,32 +221,43 @@ class _Alarm:
 def _left_behind(inputs: _Inputs, rounds: int) -> list[str]:
     """What an early break and an exception leave behind, over many rounds."""
     problems: set[str] = set()
-
-    def leave_early() -> None:
-        budget, samples = inputs.prefetch(Producer(inputs.host, samples=SAMPLES))
-        with samples:
-            next(samples)
-            wait_until(lambda: budget.statistics().is_full_and_waited_for)
-        if budget.statistics().used_bytes:
-            problems.add("bytes are held after an early break")
-
-    def fail() -> None:
-        budget, samples = inputs.prefetch(Producer(inputs.host, samples=SAMPLES, fails_at=2))
-        seen: list[int] = []
-        try:
-            with samples:
-                seen.extend(sample.number for sample in samples)
-            problems.add("the producer's exception did not arrive")
-        except DamagedRecordingError:
-            pass
-        except ClosedError as error:
-            problems.add(f"the producer's exception did not arrive: {error}")
-        if seen != [0, 1]:
-            problems.add(f"samples {seen} came before the exception, not 0 and 1")
-        if budget.statistics().used_bytes:
-            problems.add("bytes are held after an exception")
-
-    for name, one_round in {"an early break": leave_early, "an exception": fail}.items():
-        for counter, amount in leaked_per_round(one_round, rounds=rounds, warm_up=5).items():
-            problems.add(f"{counter} grows by {amount:g} with each loop that ends by {name}")
+    ways = {"an early break": _leave_early, "an exception": _meet_an_exception}
+    for name, leave in ways.items():
+        leaked = leaked_per_round(partial(_collect, problems, leave, inputs), rounds=rounds, warm_up=5)
+        problems.update(
+            f"{counter} grows by {amount:g} with each loop that ends by {name}" for counter, amount in leaked.items()
+        )
     return sorted(problems)
+
+
+def _collect(problems: set[str], leave: Callable[[_Inputs], Iterator[str]], inputs: _Inputs) -> None:
+    problems.update(leave(inputs))
+
+
+def _leave_early(inputs: _Inputs) -> Iterator[str]:
+    producer = Producer(inputs.host, samples=SAMPLES)
+    budget, samples = inputs.prefetch(producer)
+    with samples:
+        next(samples)
+        wait_until(lambda: budget.statistics().is_full_and_waited_for)
+    if not producer.is_closed:
+        yield "the producer still closes after an early break"
+    if budget.statistics().used_bytes:
+        yield "bytes are held after an early break"
+
+
+def _meet_an_exception(inputs: _Inputs) -> Iterator[str]:
+    budget, samples = inputs.prefetch(Producer(inputs.host, samples=SAMPLES, fails_at=2))
+    seen: list[int] = []
+    try:
+        with samples:
+            seen.extend(sample.number for sample in samples)
+        yield "the producer's exception did not arrive"
+    except DamagedRecordingError:
+        pass
+    except ClosedError as error:
+        yield f"the producer's exception did not arrive: {error}"
+    if seen != [0, 1]:
+        yield f"samples {seen} came before the exception, not 0 and 1"
+    if budget.statistics().used_bytes:
+        yield "bytes are held after an exception"

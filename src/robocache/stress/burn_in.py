@@ -16,6 +16,7 @@ from robocache.stress.workload import Workload
 ITERATIONS_PER_CHECK = 1_000
 _READINGS = 1_024
 _SECONDS_PER_LINE = 1.0  # and no more than a thousand lines, however long the run
+_SECONDS_PER_BEAT = 5.0
 _WARM_UP_SHARE = 0.1  # of the duration, at most
 _WARM_UP_ITERATIONS = (6, 1_000)  # every input set twice, at least
 
@@ -57,7 +58,7 @@ class Hooks:
     Args:
         lines: Gets each line: of the first check, of one a second or less after it, and of the last.
         on_check: Gets each `Check`; an exception from it ends the run.
-        heartbeat: Called some thousand times over the run, and at each check: as long as it is, nothing hangs.
+        heartbeat: Called every few seconds, and at each check: as long as it is, nothing hangs.
         should_stop: True ends the run early, with a verdict so far.
         after_iteration: Called after each; a test makes it leak.
     """
@@ -97,7 +98,7 @@ class _BurnIn:
         self._last: Check | None = None
         self._most_leaked = [0.0, 0.0]
         self._was_stopped = False
-        self._next_line = 0.0
+        self._next_line = self._next_beat = 0.0
 
     def warm_up(self) -> None:
         """Let caches fill; what is held then is what must be held at the end."""
@@ -117,7 +118,6 @@ class _BurnIn:
             self._iterate()
             if time.monotonic() >= next_reading:
                 self._monitor.read(self._iteration)
-                self.hooks.heartbeat()
                 next_reading = max(next_reading + pause, time.monotonic() - pause)
             if self._iteration % ITERATIONS_PER_CHECK == 0 and self._check().wrong_elements:
                 return
@@ -161,6 +161,12 @@ class _BurnIn:
         self.workload.run(self._iteration)
         self._iteration += 1
         self.hooks.after_iteration()
+        if time.monotonic() >= self._next_beat:
+            self._beat()
+
+    def _beat(self) -> None:
+        self.hooks.heartbeat()
+        self._next_beat = time.monotonic() + _SECONDS_PER_BEAT
 
     def _is_over(self) -> bool:
         self._was_stopped = self.hooks.should_stop()
@@ -173,7 +179,7 @@ class _BurnIn:
         self._most_leaked = [max(pair) for pair in zip(self._most_leaked, leaks, strict=True)]
         hours = (time.monotonic() - self._started) / 3600
         self._last = Check(hours, self._iteration, gpu, leaks[0], cpu, leaks[1], wrong)
-        self.hooks.heartbeat()
+        self._beat()
         now = time.monotonic()
         if is_last or wrong or now >= self._next_line:
             self.hooks.lines(str(self._last))

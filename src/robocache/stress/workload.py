@@ -173,22 +173,9 @@ def _as_times(seconds: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _bounds(data: list[Tensor], times: list[Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The bfloat16 neighbours of the exact result: arithmetic in float32, then one rounding, ends between them."""
+    """The bfloat16 numbers that arithmetic in float32 and one rounding can end at: mostly one, else two neighbours."""
     exact, _ = fuse_reference.fuse(
         [each.double() for each in data], times, targets, [Linear()] * len(data), [None] * len(data)
     )
     slack = 4 * torch.finfo(torch.float32).eps * max(float(each.abs().max()) for each in data)
-    return _toward(exact - slack, -torch.inf), _toward(exact + slack, torch.inf)
-
-
-def _toward(exact: Tensor, direction: float) -> Tensor:
-    """The next bfloat16 in a direction, or the value itself where it is one."""
-    rounded = exact.to(torch.bfloat16)
-    # bfloat16 is the upper half of float32, where neighbours are one integer step apart; nextafter does not serve it.
-    has_passed = rounded.double() > exact if direction < 0 else rounded.double() < exact
-    bits = rounded.view(torch.int16)
-    away_from_zero = (rounded > 0) if direction > 0 else (rounded < 0)
-    step = torch.where(away_from_zero | (rounded == 0), 1, -1).to(torch.int16)
-    tiny = torch.tensor(torch.finfo(torch.bfloat16).tiny * (1 if direction > 0 else -1), dtype=torch.bfloat16)
-    moved = torch.where(rounded == 0, tiny, (bits + step).view(torch.bfloat16))
-    return torch.where(has_passed, moved, rounded)
+    return (exact - slack).to(torch.bfloat16), (exact + slack).to(torch.bfloat16)
