@@ -4,40 +4,90 @@ Recordings of several sensors, each at its own rate, go in; aligned, fused and v
 training device.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
 from robocache.errors import RoboCacheError
-from robocache.ops import (
-    check_installation,
-    fuse_multimodal,
-    fuse_streams,
-    is_cuda_available,
-    print_installation_info,
-    resample_trajectories,
-    self_test,
-    voxelize_pointcloud,
-)
 from robocache.policies import Angle, Linear, Nearest, Previous, Slerp
 from robocache.records import Episode, Fused, RecordedStream, SparseVoxels, Stream
 from robocache.version import __version__
 
+if TYPE_CHECKING:
+    from robocache.align import Align, AlignedEpisode, Follow, From, Rate, align_episode
+    from robocache.loader import ByteBudget, Prefetcher
+    from robocache.ops import (
+        check_installation,
+        fuse_multimodal,
+        fuse_streams,
+        is_cuda_available,
+        print_installation_info,
+        resample_trajectories,
+        self_test,
+        voxelize_pointcloud,
+    )
+    from robocache.readers import open_recording
+
+# Rooms that import PyTorch or a format's library, on first use: `robocache --help` has no need of them.
+_LAZY = {
+    "robocache.align": ("Align", "AlignedEpisode", "Follow", "From", "Rate", "align_episode"),
+    "robocache.loader": ("ByteBudget", "Prefetcher"),
+    "robocache.ops": (
+        "check_installation",
+        "fuse_multimodal",
+        "fuse_streams",
+        "is_cuda_available",
+        "print_installation_info",
+        "resample_trajectories",
+        "self_test",
+        "voxelize_pointcloud",
+    ),
+    "robocache.readers": ("open_recording",),
+}
+_ROOM_OF = {name: room for room, names in _LAZY.items() for name in names}
+
 __all__ = [
+    "Align",
+    "AlignedEpisode",
     "Angle",
+    "ByteBudget",
     "Episode",
+    "Follow",
+    "From",
     "Fused",
     "Linear",
     "Nearest",
+    "Prefetcher",
     "Previous",
+    "Rate",
     "RecordedStream",
     "RoboCacheError",
     "Slerp",
     "SparseVoxels",
     "Stream",
     "__version__",
+    "align_episode",
     "check_installation",
     "fuse_multimodal",
     "fuse_streams",
     "is_cuda_available",
+    "open_recording",
     "print_installation_info",
     "resample_trajectories",
     "self_test",
     "voxelize_pointcloud",
 ]
+
+
+def __getattr__(name: str) -> object:
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module 'robocache' has no attribute {name!r}")
+    value = getattr(importlib.import_module(room), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

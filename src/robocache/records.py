@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from robocache.errors import ShapeError
 from robocache.policies import Linear, Policy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Int64 = npt.NDArray[np.int64]
 Kind = Literal["vector", "quaternion_xyzw", "quaternion_wxyz", "angle", "points"]

@@ -126,8 +126,8 @@ class Shape(NamedTuple):
     columns: int  # at most, of one block: wide rows are walked through, searched for once
 
 
-FEW = Shape(warps=2, elements=1024, columns=512)  # every block to a program of its own: the shortest time
-MANY = Shape(warps=2, elements=2048, columns=64)  # more targets a search: the most bytes a second
+FEW = Shape(warps=1, elements=512, columns=512)  # every block to a program of its own: the shortest time
+MANY = Shape(warps=1, elements=1024, columns=256)  # more targets a search: the most bytes a second
 
 
 def stream_spec(data: Tensor, policy: Policy, lengths: Tensor | None, vector: int, shape: Shape) -> Spec:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from robocache.ops.launch import PreparedKernel, fill_zero
 from robocache.ops.limits import number_bits, runtime_halves, runtime_number
-from robocache.ops.triton_search import count_at_or_before, divide, first_step, from_bits, whole, whole_bits
+from robocache.ops.triton_search import first_step
+from robocache.ops.triton_voxel import COUNT, MAX, MEAN, MIN, OCCUPANCY, SUM, from_key, to_key, voxel_numbers
 from robocache.ops.voxelize_pointcloud import torch_backend
 from robocache.ops.voxelize_pointcloud.reference import GridSize, Triple
 
@@ -28,75 +29,8 @@ WARPS = 4
 _ACCESS_BYTES = 16
 _INT32_LIMIT = 2**31
 
-OCCUPANCY, COUNT, SUM, MEAN, MAX, MIN = range(6)
 KINDS = {"occupancy": OCCUPANCY, "count": COUNT, "sum": SUM, "mean": MEAN, "max": MAX, "min": MIN}
-_OCCUPANCY, _COUNT, _SUM = tl.constexpr(OCCUPANCY), tl.constexpr(COUNT), tl.constexpr(SUM)
-_MEAN, _MIN = tl.constexpr(MEAN), tl.constexpr(MIN)
-_HIGHEST, _SIGN = tl.constexpr(0xFFFFFFFF), tl.constexpr(0x80000000)
-
-
-@triton.jit
-def _step(coordinate, lowest, edge, size, CLAMPS: tl.constexpr):
-    """Along one axis: the voxel's number as a float, and whether the point is kept."""
-    # IEEE division: an approximate one moves points that lie on a voxel's plane.
-    steps = divide(coordinate - lowest, edge + coordinate * 0)
-    step = tl.floor(steps)
-    # The GPU's floor takes the smallest negative numbers (denormals) for zero.
-    step = tl.where((steps < 0) & (step == 0), -1.0, step)
-    keeps = (coordinate - coordinate) == 0  # neither NaN nor inf
-    if CLAMPS:
-        step = tl.minimum(tl.maximum(step, 0), (size - 1).to(step.dtype))
-    # Compare as floats: a cast of a number beyond the integer's range is undefined.
-    keeps = keeps & (step >= 0) & (step < size.to(step.dtype))
-    return tl.where(keeps, step, 0), keeps
-
-
-@triton.jit
-def _voxel_numbers(points_ptr, offsets_ptr, point, point_count, point_stride, cloud_count, search_step, grid,
-                   CLAMPS: tl.constexpr, HAS_OFFSETS: tl.constexpr):  # fmt: skip
-    """The flat number of each point's voxel, and whether the point is kept; `grid` is that of `_grid_numbers`.
-
-    In the integers of `point`: int32 unless the grid or the cloud is too large for them.
-    """
-    keeps = point < point_count
-    row_ptr = points_ptr + point * point_stride
-    cell = point * 0
-    for axis in tl.static_range(3):
-        coordinate = tl.load(row_ptr + axis, mask=point < point_count, other=0)
-        if coordinate.dtype != tl.float64:
-            coordinate = coordinate.to(tl.float32)
-        size = whole(grid[axis]).to(point.dtype)
-        lowest = from_bits(whole_bits(grid[3 + 2 * axis], grid[4 + 2 * axis]), coordinate)
-        edge = from_bits(whole_bits(grid[9 + 2 * axis], grid[10 + 2 * axis]), coordinate)
-        step, is_in = _step(coordinate, lowest, edge, size, CLAMPS)
-        cell = cell * size + step.to(point.dtype)
-        keeps = keeps & is_in
-    if HAS_OFFSETS:
-        wanted = point.to(tl.int64)
-        cloud = count_at_or_before(offsets_ptr + 1, cloud_count, wanted, search_step)
-        keeps = keeps & (wanted >= tl.load(offsets_ptr)) & (cloud < cloud_count)
-        volume = (whole(grid[0]) * whole(grid[1]) * whole(grid[2])).to(point.dtype)
-        cell += cloud.to(point.dtype) * volume
-    return cell, keeps
-
-
-@triton.jit
-def _to_key(value, MODE):
-    """A float as an unsigned integer above 0 that grows with it (for min: falls); a NaN is the highest."""
-    bits = value.to(tl.uint32, bitcast=True)
-    key = tl.where(bits >= _SIGN, ~bits, bits | _SIGN)
-    if MODE == _MIN:
-        key = ~key
-    return tl.where(value != value, _HIGHEST, key).to(tl.uint32)
-
-
-@triton.jit
-def _from_key(key, MODE):
-    ordered = key
-    if MODE == _MIN:
-        ordered = ~key
-    bits = tl.where(ordered >= _SIGN, ordered ^ _SIGN, ~ordered)
-    return tl.where(key == _HIGHEST, 0x7FC00000, bits).to(tl.uint32)
+_OCCUPANCY, _SUM, _MEAN = tl.constexpr(OCCUPANCY), tl.constexpr(SUM), tl.constexpr(MEAN)
 
 
 @triton.jit(do_not_specialize=["point_count", "point_stride", "cloud_count", "search_step"])
@@ -110,7 +44,7 @@ def _count_kernel(
         point = tl.program_id(0).to(tl.int64) * BLOCK_POINT + tl.arange(0, BLOCK_POINT)
     if IS_PACKED:
         point_stride = 3
-    cell, keeps = _voxel_numbers(
+    cell, keeps = voxel_numbers(
         points_ptr, offsets_ptr, point, point_count, point_stride, cloud_count, search_step, grid, CLAMPS, HAS_OFFSETS
     )
     one = tl.full([BLOCK_POINT], 1, tl.int32)
@@ -133,7 +67,7 @@ def _reduce_kernel(
     point = tl.program_id(0) * BLOCK_POINT + tl.arange(0, BLOCK_POINT)
     if WIDE:
         point = tl.program_id(0).to(tl.int64) * BLOCK_POINT + tl.arange(0, BLOCK_POINT)
-    cell, keeps = _voxel_numbers(
+    cell, keeps = voxel_numbers(
         points_ptr, offsets_ptr, point, point_count, point_stride, cloud_count, search_step, grid, CLAMPS, HAS_OFFSETS
     )
     if MODE != _SUM:
@@ -153,7 +87,7 @@ def _reduce_kernel(
         if MODE == _SUM or MODE == _MEAN:  # noqa: SIM109  Triton has no `in`
             tl.atomic_add(to_ptr, value, mask=mask, sem="relaxed")
         else:
-            tl.atomic_max(to_ptr.to(tl.pointer_type(tl.uint32)), _to_key(value, MODE), mask=mask, sem="relaxed")
+            tl.atomic_max(to_ptr.to(tl.pointer_type(tl.uint32)), to_key(value, MODE), mask=mask, sem="relaxed")
 
 
 @triton.jit(do_not_specialize=["point_count", "features"])
@@ -182,7 +116,7 @@ def _finish_kernel(
             tl.store(to_ptr, tl.div_rn(total, count.to(tl.float32)[:, None] + total * 0), mask=mask)
         else:
             to_ptr = to_ptr.to(tl.pointer_type(tl.uint32))
-            tl.store(to_ptr, _from_key(tl.load(to_ptr, mask=mask, other=0), MODE), mask=mask)
+            tl.store(to_ptr, from_key(tl.load(to_ptr, mask=mask, other=0), MODE), mask=mask)
 
 
 class VoxelPlan:
