@@ -36,7 +36,7 @@ class Stream:
 
     data: Tensor
     times: Tensor
-    policy: Policy = field(default_factory=Linear)
+    policy: Policy = Linear()
     lengths: Tensor | None = None
 
 
