@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Int64 = npt.NDArray[np.int64]
+_LINEAR = Linear()
 Kind = Literal["vector", "quaternion_xyzw", "quaternion_wxyz", "angle", "points"]
 
 
@@ -36,7 +37,7 @@ class Stream:
 
     data: Tensor
     times: Tensor
-    policy: Policy = Linear()
+    policy: Policy = _LINEAR
     lengths: Tensor | None = None
 
 
