@@ -17,8 +17,8 @@ def test_24h_burn_in(settings, lines, hang_watch, is_terminated):
 
     Edits seen to fail it, in runs of 6 seconds: a fuse that keeps its results, or one number a call; times cast to
     float32 before they are subtracted; a weight 1 % too large; a voxel's upper edge included; voxel numbers by the
-    rounded reciprocal of the size; one grid handed out again and again. All were made in the PyTorch backend, the weight
-    and the reciprocal in the compiled library too. `test_controls.py` repeats such faults.
+    rounded reciprocal of the size; one grid handed out again and again. All were made in the PyTorch backend, the
+    weight and the reciprocal in the compiled library too. `test_controls.py` repeats such faults.
     """
 
     def check_memory(check: Check) -> None:
