@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from robocache.align import Align, AlignedEpisode, Follow, From, Rate, align_episode
     from robocache.loader import ByteBudget, Prefetcher
     from robocache.ops import (
+        FusionPlan,
         check_installation,
         fuse_multimodal,
         fuse_streams,
@@ -34,6 +35,7 @@ _LAZY = {
     "robocache.align": ("Align", "AlignedEpisode", "Follow", "From", "Rate", "align_episode"),
     "robocache.loader": ("ByteBudget", "Prefetcher"),
     "robocache.ops": (
+        "FusionPlan",
         "check_installation",
         "fuse_multimodal",
         "fuse_streams",
@@ -56,6 +58,7 @@ __all__ = [
     "Follow",
     "From",
     "Fused",
+    "FusionPlan",
     "Linear",
     "Nearest",
     "Prefetcher",

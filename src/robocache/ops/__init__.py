@@ -1,11 +1,13 @@
 """Operations: tensors to tensors, no files. One folder an operation, the same files in each."""
 
 from robocache.ops.fuse_multimodal import fuse_multimodal, fuse_streams
+from robocache.ops.fuse_multimodal.plan import FusionPlan
 from robocache.ops.installation import check_installation, is_cuda_available, print_installation_info, self_test
 from robocache.ops.resample_trajectories import resample_trajectories
 from robocache.ops.voxelize_pointcloud import voxelize_pointcloud
 
 __all__ = [
+    "FusionPlan",
     "check_installation",
     "fuse_multimodal",
     "fuse_streams",

@@ -12,7 +12,7 @@ import ctypes
 import functools
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,9 @@ _INVALID_CONTEXT = 201
 _ALIGNED = 15  # Triton compiles for pointers that are multiples of 16 bytes, or not
 _WARP = 32
 _PROBLEMS: set[str] = set()
+# PyTorch's own, without the wrappers around them: they are called at every launch. Absent from builds without CUDA.
+_current_device: Callable[[], int] = getattr(torch._C, "_cuda_getDevice", lambda: -1)  # noqa: SLF001
+_current_stream: Callable[[int], int] = getattr(torch._C, "_cuda_getCurrentRawStream", lambda _: 0)  # noqa: SLF001
 
 
 def launch_problems() -> list[str]:
@@ -62,17 +65,19 @@ class PreparedKernel:
 
     def __call__(self, *tensors: Tensor) -> None:
         """Enqueue on the current stream of the tensors' device, which need not be the current one."""
-        pointers = [tensor.data_ptr() for tensor in tensors]
+        self.launch(tensors, [tensor.data_ptr() for tensor in tensors], tensors[-1].get_device())
+
+    def launch(self, tensors: Sequence[Tensor], pointers: Sequence[int], device: int) -> None:
+        """The same, for a caller that knows the tensors' pointers and the index of their device already."""
         together = 0
         for pointer in pointers:
             together |= pointer
         is_aligned = not together & _ALIGNED
-        device = tensors[-1].get_device()
         # 0.1 us to ask for the current device; a guard that sets and restores it takes 1 us.
-        if self._direct is not None and is_aligned and torch._C._cuda_getDevice() == device:  # noqa: SLF001
+        if self._direct is not None and is_aligned and _current_device() == device:
             self._direct(device, *pointers)
             return
-        with torch.cuda.device_of(tensors[-1]):  # type: ignore[no-untyped-call]  # Triton launches on the current device, not the tensors'
+        with torch.cuda.device_of(tensors[-1]):  # type: ignore[no-untyped-call]  # Triton takes the current device
             compiled = self._kernel[(self._grid,)](*self._grouped(tensors), *self._numbers, **self._options)
         if is_aligned and device >= 0 and not self._is_settled:
             flat: list[int] = []
@@ -126,10 +131,9 @@ class _DirectLaunch:
         except IndexError:
             buffer = self._new_buffer()
         self._pack(buffer[0], 0, *pointers)
-        stream = ctypes.c_void_p(torch._C._cuda_getCurrentRawStream(device))  # noqa: SLF001
-        one = _ONE
+        stream = ctypes.c_void_p(_current_stream(device))
         arguments = (
-            self._function, self._grid, one, one, self._block, one, one, self._shared, stream, buffer[1], None,
+            self._function, self._grid, _ONE, _ONE, self._block, _ONE, _ONE, self._shared, stream, buffer[1], None,
         )  # fmt: skip
         code = self._launch(*arguments)
         if code == _INVALID_CONTEXT:  # this thread has not used the device yet
@@ -146,10 +150,10 @@ _ONE = ctypes.c_uint(1)
 def fill_zero(tensor: Tensor) -> None:
     """Enqueue zeros for a contiguous tensor on the current stream of its device."""
     device = tensor.get_device()
-    if device < 0 or torch._C._cuda_getDevice() != device:  # noqa: SLF001
+    if device < 0 or _current_device() != device:
         tensor.zero_()
         return
-    stream = ctypes.c_void_p(torch._C._cuda_getCurrentRawStream(device))  # noqa: SLF001
+    stream = ctypes.c_void_p(_current_stream(device))
     arguments = (ctypes.c_uint64(tensor.data_ptr()), ctypes.c_ubyte(0), ctypes.c_size_t(tensor.nbytes), stream)
     code = _driver().cuMemsetD8Async(*arguments)
     if code == _INVALID_CONTEXT:  # this thread has not used the device yet

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from robocache.ops.backends import is_transformed
 from robocache.ops.checks import validates_values
 
 LIMIT = 1024  # plans an operation; one holds a few kilobytes
@@ -57,7 +58,7 @@ def signature(tensor: Tensor | None) -> object:
 
 def are_plannable(data: Iterable[Tensor]) -> bool:
     """Whether a call may take the short way: nothing is traced, differentiated or validated."""
-    if torch.compiler.is_compiling() or validates_values():
+    if torch.compiler.is_compiling() or is_transformed() or validates_values():
         return False
     has_gradients = torch.is_grad_enabled()
     return all(type(one) is Tensor and not (has_gradients and one.requires_grad) for one in data)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 
 import torch
 import triton
@@ -69,7 +71,7 @@ class FusePlan:
         widths = [values.shape[2] for values in data]
         self._shape = (*targets.shape, sum(widths))
         self._dtype, self._device, self._with_valid = data[0].dtype, targets.device, with_valid
-        self._streams = len(data)
+        self._streams, self._index = len(data), targets.get_device()
         self._needs_copies = not _is_readable(data, times, targets, lengths)
         data, times, targets, lengths = _readable(data, times, targets, lengths)
         vector = vector_elements(data, *widths)
@@ -103,11 +105,46 @@ class FusePlan:
         if self._with_valid:
             valid = torch.empty((*self._shape[:2], self._streams), dtype=torch.bool, device=self._device)
         if self._kernel is not None:
-            if self._needs_copies:
-                data, times, targets, lengths = _readable(data, times, targets, lengths)
-            counted = [targets if length is None else length for length in lengths]
-            self._kernel(*data, *times, *counted, targets, out if valid is None else valid, out)
+            tensors, pointers = self._arguments(data, times, targets, lengths, (out, valid))
+            self._kernel.launch(tensors, pointers, self._index)
         return out, valid
+
+    def bound(
+        self,
+        data: list[Tensor],
+        times: list[Tensor],
+        targets: Tensor,
+        lengths: list[Tensor | None],
+        into: tuple[Tensor, Tensor | None],
+    ) -> Callable[[], object]:
+        """A call without arguments that fuses what these tensors then hold, into `into`."""
+        kernel, index = self._kernel, self._index
+        if kernel is None:
+            return lambda: None
+        if self._needs_copies:
+            return lambda: kernel.launch(*self._arguments(data, times, targets, lengths, into), index)
+        return functools.partial(kernel.launch, *self._arguments(data, times, targets, lengths, into), index)
+
+    def _arguments(
+        self,
+        data: list[Tensor],
+        times: list[Tensor],
+        targets: Tensor,
+        lengths: list[Tensor | None],
+        into: tuple[Tensor, Tensor | None],
+    ) -> tuple[tuple[Tensor, ...], list[int]]:
+        """The tensors that the kernel takes, and their pointers; those of absent ones are the targets'."""
+        out, valid = into
+        if self._needs_copies:
+            data, times, targets, lengths = _readable(data, times, targets, lengths)
+        counted = [targets if length is None else length for length in lengths]
+        tensors = (*data, *times, *counted, targets, targets if valid is None else valid, out)
+        to = targets.data_ptr()
+        pointers = [one.data_ptr() for one in data]
+        pointers += [one.data_ptr() for one in times]
+        pointers += [to if length is None else length.data_ptr() for length in lengths]
+        pointers += (to, to if valid is None else valid.data_ptr(), out.data_ptr())
+        return tensors, pointers
 
 
 def fuse(
