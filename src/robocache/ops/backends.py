@@ -50,7 +50,7 @@ def choose_backend(backend: str | None, device_type: str) -> str:
 
     Args:
         backend: What the caller asked for; None takes the best there is: the kernels on a GPU, the compiled library on
-            a CPU, PyTorch elsewhere and where those are not there.
+            a CPU, PyTorch elsewhere, where those are not there, and inside `torch.func` and its like.
         device_type: "cuda", "cpu", ….
 
     Raises:
@@ -58,7 +58,7 @@ def choose_backend(backend: str | None, device_type: str) -> str:
         ArgumentError: There is no backend of that name.
     """
     if backend is None:
-        return _best(device_type)
+        return "pytorch" if is_transformed() else _best(device_type)
     if backend == "pytorch":
         return backend
     if backend == "cuda":
@@ -70,6 +70,21 @@ def choose_backend(backend: str | None, device_type: str) -> str:
         _refuse_problem(backend, native_problem())
         return backend
     raise ArgumentError(f"backend must be one of {', '.join(BACKENDS)} or None, got {backend!r}")
+
+
+def is_transformed() -> bool:
+    """Whether tensors stand for something else just now, so that only PyTorch's own functions mean the right thing.
+
+    That is so in `torch.func` (vmap, grad, jvp), in forward-mode differentiation, and under a mode that watches or
+    replaces every operation, such as the tracing of `make_fx`. Compilation is another matter: it has the operators.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None  # noqa: SLF001  there is no public way to ask
+        or torch.autograd.forward_ad._current_level >= 0  # noqa: SLF001
+        or torch._C._len_torch_dispatch_stack() > 0  # noqa: SLF001
+    )
 
 
 def _best(device_type: str) -> str:
@@ -87,6 +102,8 @@ def _refuse_other_device(backend: str, wanted: str, where: str, device_type: str
 
 
 def _refuse_problem(backend: str, problem: str | None) -> None:
+    if not torch.compiler.is_compiling() and torch.autograd.forward_ad._current_level >= 0:  # noqa: SLF001
+        problem = "it has no forward-mode derivative; use 'pytorch', or None"
     if problem is not None:
         raise BackendUnavailableError(f"backend={backend!r} cannot run: {problem}")
 

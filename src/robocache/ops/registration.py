@@ -1,8 +1,8 @@
 """How an operation meets `torch.compile` and autograd: one policy for all.
 
 The eager path calls a backend directly (`torch.library.custom_op` costs more than the kernel). Under
-`torch.compile`, and where the result of compiled code needs a gradient, the call goes through an operator defined here,
-which is opaque to the compiler and has a fake implementation and a backward.
+`torch.compile`, and where the result of compiled code needs a gradient, the call goes through an operator defined
+here, which is opaque to the compiler and has a fake implementation and a backward.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from robocache.ops.backends import is_transformed
 
 _LIBRARY = torch.library.Library("robocache", "DEF")  # type: ignore[no-untyped-call]
 _OPERATORS: list[str] = []
@@ -42,15 +44,21 @@ def differentiate(name: str, backward: Callable[..., Any], setup_context: Callab
 
 
 def pull_back(function: Callable[..., Tensor], inputs: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
-    """The gradient of `function`, a differentiable PyTorch function, at `inputs`."""
+    """The gradient of `function`, a differentiable PyTorch function, at `inputs`; differentiable if asked to be."""
+    goes_on = torch.is_grad_enabled()  # a backward with `create_graph=True`
     with torch.enable_grad():
-        leaves = [one.detach().requires_grad_() for one in inputs]
+        leaves = [one if goes_on and one.requires_grad else one.detach().requires_grad_() for one in inputs]
         result = function(*leaves)
-    return list(torch.autograd.grad(result, leaves, gradient))
+    return list(torch.autograd.grad(result, leaves, gradient, create_graph=goes_on))
 
 
 def needs_operator(backend: str, data: Sequence[Tensor]) -> bool:
     """Whether a call must go through the registered operator rather than straight to its backend."""
     if torch.compiler.is_compiling():
         return True
-    return backend != "pytorch" and torch.is_grad_enabled() and any(one.requires_grad for one in data)
+    if backend == "pytorch":
+        return False
+    if is_transformed():
+        return True
+    has_gradients = torch.is_grad_enabled()
+    return any((has_gradients and one.requires_grad) or type(one) is not Tensor for one in data)
