@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Installing compiles this where there is a C compiler; then the tests insist on it.
+NATIVE := setup.py $(wildcard src/robocache/_native/*.c src/robocache/_native/*.h src/robocache/_native/*.inc)
+export ROBOCACHE_REQUIRE_NATIVE ?= $(if $(shell command -v cc),1,0)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test check lint clean
@@ -14,7 +17,7 @@ help: ## list these targets
 	@echo "PYTHON=python3.12 chooses the interpreter of $(VENV) (now: $(PYTHON), 3.11 or newer)."
 	@echo "STRESS_TEST_DURATION=3600 makes the burn-in of 'make test' an hour instead of 60 seconds."
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "RoboCache needs Python 3.11 or newer: run make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
@@ -38,4 +41,4 @@ lint: $(STAMP) ## ruff, mypy, import rules and spelling
 	$(BIN)/codespell
 
 clean: ## remove the virtual environment, caches and results
-	rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis demo-output
+	rm -rf $(VENV) build src/*.egg-info src/robocache/_native/*.so .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis demo-output

@@ -16,7 +16,7 @@ if not HAS_GPU:
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is first imported, so before robocache is
 
 import robocache as rc  # noqa: E402
-from robocache.ops.backends import native_problem  # noqa: E402
+from robocache.ops import native_library  # noqa: E402
 from robocache.policies import Linear  # noqa: E402
 
 MUST_HAVE_GPU = os.environ.get("ROBOCACHE_REQUIRE_GPU") == "1"
@@ -27,8 +27,8 @@ BACKENDS = ("reference", "pytorch", "native", "kernel")
 
 def needs_native():
     """Skip where the library was not built, or fail where it must have been."""
-    if native_problem() is not None:
-        (pytest.fail if MUST_HAVE_NATIVE else pytest.skip)(native_problem())
+    if native_library.PROBLEM is not None:
+        (pytest.fail if MUST_HAVE_NATIVE else pytest.skip)(native_library.PROBLEM)
 
 
 def pytest_runtest_setup(item):
@@ -178,6 +178,13 @@ def backend(request, kernel_device):
 def fast_backend(request, kernel_device):
     """Each implementation that the reference judges."""
     return implementation(request.param, kernel_device)
+
+
+@pytest.fixture
+def native():
+    """The compiled CPU library."""
+    needs_native()
+    return native_library.library()
 
 
 @pytest.fixture(scope="session")

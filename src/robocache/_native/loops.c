@@ -3,6 +3,9 @@
 #include "robocache_native.h"
 
 #include <math.h>
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
 
 /* Shoemake's formula on the shorter arc. The angle from half chords: the arc cosine has no digits left for small ones. */
 static void mix_quaternions(const double *start, const double *end, double weight, double *mixed)
@@ -37,6 +40,30 @@ static void mix_quaternions(const double *start, const double *end, double weigh
     for (int k = 0; k < 4; ++k)
         mixed[k] /= norm;
 }
+
+#ifdef __F16C__
+/* As in blend.inc, with the conversions that the processor has. */
+static inline void line_float16(const uint16_t *low, const uint16_t *high, uint16_t *restrict out, int64_t dim,
+                                float weight)
+{
+    const int is_near = fabsf(weight) < 0.5f;
+    const float share = is_near ? weight : weight - 1;
+    const __m256 shares = _mm256_set1_ps(share);
+    int64_t at = 0;
+    for (; at + 8 <= dim; at += 8) {
+        __m256 start = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(low + at)));
+        __m256 end = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(high + at)));
+        __m256 step = _mm256_mul_ps(shares, _mm256_sub_ps(end, start));
+        __m256 mixed = _mm256_add_ps(is_near ? start : end, step);
+        _mm_storeu_si128((__m128i *)(out + at), _mm256_cvtps_ph(mixed, _MM_FROUND_TO_NEAREST_INT));
+    }
+    for (; at < dim; ++at) {
+        float start = from_float16(low[at]), end = from_float16(high[at]);
+        out[at] = to_float16((is_near ? start : end) + share * (end - start));
+    }
+}
+#define OWN_LINE
+#endif
 
 #define STORED uint16_t
 #define REAL float

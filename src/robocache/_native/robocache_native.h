@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define ABI_VERSION 1
+#define ABI_VERSION 2
 
 enum dtype { FLOAT16, BFLOAT16, FLOAT32, FLOAT64, BYTES1, BYTES2, BYTES4, BYTES8 };
 enum time_dtype { TIME_FLOAT32, TIME_FLOAT64, TIME_INT64 };

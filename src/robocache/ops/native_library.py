@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 PATH = Path(__file__).resolve().parents[1] / "_native" / "librobocache.so"
-ABI_VERSION = 1
+ABI_VERSION = 2
 DTYPES: dict[torch.dtype, int] = {
     torch.float16: 0,
     torch.bfloat16: 1,
@@ -29,6 +29,7 @@ DTYPES: dict[torch.dtype, int] = {
     torch.int64: 7,
 }
 TIME_DTYPES: dict[torch.dtype, int] = {torch.float32: 0, torch.float64: 1, torch.int64: 2}
+INSTRUCTIONS = ("any processor's instructions", "AVX2", "AVX-512")
 _REINSTALL = (
     "install a C compiler such as gcc and then RoboCache again (`pip install --no-cache-dir --force-reinstall`)"
 )
@@ -57,6 +58,9 @@ def find(path: Path) -> Found:
         return Found(None, f"{message}; {_REINSTALL}, or use 'pytorch'")
     for function in (loaded.robocache_resample, loaded.robocache_voxelize):
         function.argtypes, function.restype = [ctypes.c_char_p], ctypes.c_int64
+    loaded.robocache_instructions.argtypes, loaded.robocache_instructions.restype = [], ctypes.c_int64
+    loaded.robocache_limit_instructions.argtypes = [ctypes.c_int64]
+    loaded.robocache_limit_instructions.restype = None
     return Found(loaded, None)
 
 
@@ -69,6 +73,11 @@ def library() -> ctypes.CDLL:
     if _LIBRARY is None:
         raise RuntimeError(PROBLEM)
     return _LIBRARY
+
+
+def instructions() -> str:
+    """The instruction set that the inner loops use on this processor."""
+    return INSTRUCTIONS[library().robocache_instructions()]
 
 
 def readable(tensor: Tensor) -> Tensor:

@@ -14,43 +14,39 @@ from robocache.policies import Policy
 _CALL = struct.Struct("@10q")
 _STREAM = struct.Struct("@14qd")
 _STREAM_REAL = struct.Struct("@13qdd")  # the gap limit of floating times
-_Stream = tuple[Tensor, Tensor, Policy, Tensor | None]
+NativeStream = tuple[Tensor, Tensor, Policy, Tensor | None]
 
 
 def resample_trajectories(
     data: Tensor, times: Tensor, targets: Tensor, policy: Policy, lengths: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """[B,S,D], [B,S], [B,T] -> data [B,T,D] in the dtype of `data`, valid [B,T]."""
-    out, valid = resample_streams([(data, times, policy, lengths)], targets)
-    return out, valid.view(targets.shape)
+    out = torch.empty((*targets.shape, data.shape[2]), dtype=data.dtype)
+    valid = torch.empty(targets.shape, dtype=torch.bool)
+    resample_into(out, valid, [(data, times, policy, lengths)], targets)
+    return out, valid
 
 
-def resample_streams(streams: list[_Stream], targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Streams of [B,S,D] and [B,S] side by side on targets [B,T] -> data [B,T,sum D], valid [B,T,streams]."""
-    batch, target = targets.shape
+def resample_into(out: Tensor, valid: Tensor, streams: list[NativeStream], targets: Tensor) -> None:
+    """Streams of [B,S,D] and [B,S] side by side on targets [B,T], into [B,T,sum D] and [B,T,streams], contiguous."""
     targets = readable(targets)
+    # Copies, where there are any, must live until the call is over.
     readable_streams = [(readable(data), readable(times), policy, lengths) for data, times, policy, lengths in streams]
-    width = sum(data.shape[2] for data, _, _, _ in streams)
-    dtype = streams[0][0].dtype
-    out = torch.empty((batch, target, width), dtype=dtype)
-    valid = torch.empty((batch, target, len(streams)), dtype=torch.bool)
     call = _CALL.pack(
         targets.data_ptr(),
         out.data_ptr(),
         valid.data_ptr(),
-        batch,
-        target,
+        *targets.shape,
         targets.stride(0) * targets.element_size(),
-        DTYPES[dtype],
+        DTYPES[out.dtype],
         TIME_DTYPES[targets.dtype],
         torch.get_num_threads(),
         len(streams),
     )
     library().robocache_resample(b"".join([call, *map(_packed, readable_streams)]))
-    return out, valid
 
 
-def _packed(stream: _Stream) -> bytes:
+def _packed(stream: NativeStream) -> bytes:
     data, times, policy, lengths = stream
     batch_stride, row_stride, _ = data.stride()
     item, is_int = data.element_size(), times.dtype == torch.int64

@@ -1,0 +1,353 @@
+"""The compiled CPU library: its variants, its threads, and the tensors it must not read as they lie.
+
+What it computes is proven with the other backends, row by row; here is what only a compiled library can get wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+import robocache as rc
+from robocache.errors import BackendUnavailableError
+from robocache.ops import native_library
+from robocache.ops.fuse_multimodal.cases import Case as FuseCase
+from robocache.ops.resample_trajectories.cases import Case
+from robocache.ops.voxelize_pointcloud import native as native_voxels
+from robocache.ops.voxelize_pointcloud.cases import Case as CloudCase
+from robocache.policies import Angle, Linear, Nearest, Previous, Slerp
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+POLICIES = (Linear(), Linear(outside="extrapolate"), Nearest(), Previous(), Slerp(), Angle())
+by_policy = pytest.mark.parametrize("policy", POLICIES, ids=lambda p: f"{type(p).__name__}-{p.outside}")
+by_dtype = pytest.mark.parametrize("dtype", FLOATS, ids=str)
+MODES = ("occupancy", "count", "mean", "max", "min", "sum")
+
+
+@pytest.fixture(autouse=True)
+def library(native):
+    """The loaded library, back on the best instructions afterwards."""
+    yield native
+    native.robocache_limit_instructions(99)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    yield lambda count: torch.set_num_threads(count)
+    torch.set_num_threads(before)
+
+
+def resample(*arguments, **options):
+    return rc.resample_trajectories(*arguments, **options, backend="native")
+
+
+def levels(library):
+    """Every set of inner loops that this processor runs: what others would."""
+    library.robocache_limit_instructions(99)
+    for level in range(library.robocache_instructions() + 1):
+        library.robocache_limit_instructions(level)
+        assert library.robocache_instructions() == level
+        yield level
+
+
+class TestInstructions:
+    """A library built on one machine runs on another, and gives the same bits there."""
+
+    @by_policy
+    @by_dtype
+    def test_every_set_gives_the_same_resample(self, library, policy, dtype, assert_same_bits):
+        for dim in (1, 3, 4, 8, 17, 36):
+            if isinstance(policy, Slerp) and dim % 4:
+                continue
+            inputs = Case("any", 2, 23, 41, dim, dtype, torch.float64).inputs("cpu")
+            results = [resample(*inputs, policy=policy) for _ in levels(library)]
+            for result in results[1:]:
+                assert_same_bits(result, results[0])
+
+    @pytest.mark.parametrize("mode", MODES)
+    @by_dtype
+    def test_every_set_gives_the_same_voxels(self, library, mode, dtype, assert_same_bits):
+        for features in (1, 3, 8, 19):
+            cloud = CloudCase("any", 900, (7, 9, 11), mode, 0 if mode in MODES[:2] else features, 0.8, dtype)
+            points, values = cloud.inputs("cpu")
+            values = None if values is None else values.to(dtype)
+            box = (cloud.grid_min, cloud.voxel_size, cloud.grid_size, mode)
+            results = [rc.voxelize_pointcloud(points, values, *box, backend="native") for _ in levels(library)]
+            for result in results[1:]:
+                assert_same_bits(result, results[0])
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+    def test_every_half_survives_the_way_to_float_and_back(self, library, dtype, assert_same_bits):
+        """All 65536 of them: halfway between two equal samples lies that sample, subnormal or not."""
+        halves = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype)
+        halves = halves[halves.isfinite()]
+        data = halves.expand(2, -1)[None].contiguous()
+        times, middle = torch.tensor([[0.0, 1.0]]), torch.tensor([[0.25]])
+        for _ in levels(library):
+            assert_same_bits(resample(data, times, middle)[0, 0] + 0, halves + 0)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+    @pytest.mark.parametrize("weight", [0.25, 0.625])
+    def test_halves_are_rounded_as_torch_rounds_them(self, library, dtype, weight, assert_same_bits):
+        """Random bits, so half of the numbers are tiny or huge: ties, subnormals, overflow, infinities and NaN."""
+        bits = torch.randint(-(2**15), 2**15, (2, 200_003), generator=torch.Generator().manual_seed(0))
+        data = bits.to(torch.int16).view(dtype)[None]
+        low, high = data[0].float()
+        share, base = (weight, low) if weight < 0.5 else (weight - 1, high)
+        expected = (base + share * (high - low)).to(dtype)
+        for _ in levels(library):
+            assert_same_bits(resample(data, torch.tensor([[0.0, 1.0]]), torch.tensor([[weight]]))[0, 0], expected)
+
+    def test_doctor_and_people_can_ask_which(self, library):
+        assert native_library.instructions() in native_library.INSTRUCTIONS
+        library.robocache_limit_instructions(0)
+        assert native_library.instructions() == "any processor's instructions"
+
+
+class TestThreads:
+    """As many as `torch.get_num_threads()`, for one call; the result does not depend on how many."""
+
+    @by_policy
+    def test_a_resample_is_the_same_to_the_bit(self, two_threads, policy, assert_same_bits):
+        data, times, targets = Case("any", 5, 90, 301, 128, torch.float32, torch.int64).inputs("cpu")
+        lengths = torch.tensor([90, 0, 7, 1, 88])
+        results = []
+        for count in (1, 2, 7):
+            two_threads(count)
+            results.append(resample(data, times, targets, policy=policy, lengths=lengths, return_valid=True))
+        for data, valid in results[1:]:
+            assert_same_bits(data, results[0][0])
+            assert torch.equal(valid, results[0][1])
+
+    def test_a_fuse_is_the_same_to_the_bit(self, two_threads, assert_same_bits):
+        data, times, targets = FuseCase("any", 3, ((30, 512), (100, 64), (200, 12)), 157).inputs("cpu")
+        pairs = [tensor for pair in zip(data, times, strict=True) for tensor in pair]
+        results = []
+        for count in (1, 2, 5):
+            two_threads(count)
+            results.append(rc.fuse_multimodal(*pairs, targets, backend="native"))
+        for result in results[1:]:
+            assert_same_bits(result, results[0])
+
+    @pytest.mark.parametrize("packed", [False, True])
+    @pytest.mark.parametrize("mode", MODES)
+    def test_voxels_are_the_same_to_the_bit(self, two_threads, mode, packed, assert_same_bits):
+        """Sums too: every voxel adds its points in their order, whoever does it. One voxel holds a third of them."""
+        torch.use_deterministic_algorithms(mode=False)
+        points, _ = CloudCase("any", 300_000, (40, 50, 60)).inputs("cpu")
+        points[::3] = 0.01
+        features = torch.randn(300_000, 3, generator=torch.Generator().manual_seed(1)) if mode in MODES[2:] else None
+        offsets = torch.tensor([7, 100, 100, 250_000, 299_999]) if packed else None
+        results = []
+        for count in (1, 2, 5):
+            two_threads(count)
+            box = ((-2.0, -2.5, -3.0), 0.1, (40, 50, 60), mode)
+            results.append(rc.voxelize_pointcloud(points, features, *box, offsets=offsets, backend="native"))
+        for result in results[1:]:
+            assert_same_bits(result, results[0])
+        counts = rc.voxelize_pointcloud(points, None, *box[:3], "count", offsets=offsets, backend="pytorch")
+        if mode == "count":
+            assert torch.equal(results[0], counts)
+        is_filled = results[1] != 0
+        assert torch.equal(is_filled if features is None else is_filled.any(-1), counts > 0)
+
+    def test_two_at_once_are_both_right(self, two_threads):
+        two_threads(2)
+        cases = [Case("any", 4, 60, 200, 96, torch.float32, torch.float64).inputs("cpu", seed) for seed in (0, 1)]
+        expected = [resample(*inputs) for inputs in cases]
+        wrong = []
+
+        def work(index):
+            results = [resample(*cases[index]) for _ in range(20)]
+            wrong.extend(index for result in results if not torch.equal(result, expected[index]))
+
+        threads = [threading.Thread(target=work, args=(index,)) for index in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+
+    def test_other_python_threads_go_on_meanwhile(self, library, monkeypatch):
+        """A library called with the GIL held (`ctypes.PyDLL`) counts nothing between the two readings."""
+        points = torch.rand(2_000_000, 3)
+        counted, starts, done, meanwhile = [0], threading.Event(), threading.Event(), []
+
+        class Watching:
+            def robocache_voxelize(self, call):
+                starts.set()
+                before = counted[0]
+                result = library.robocache_voxelize(call)
+                meanwhile.append(counted[0] - before)
+                return result
+
+        def work():
+            native_voxels.voxelize_pointcloud(points, None, (0.0,) * 3, (0.1,) * 3, (9, 9, 9), "count", None, "drop")
+            done.set()
+
+        monkeypatch.setattr(native_library, "_LIBRARY", Watching())
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(0.1)  # so that nothing but a released lock lets this thread count within the call
+        try:
+            thread = threading.Thread(target=work)
+            thread.start()
+            starts.wait()
+            while not done.is_set():
+                counted[0] += 1
+            thread.join()
+        finally:
+            sys.setswitchinterval(interval)
+        assert meanwhile[0] > 100
+
+
+WORKERS = """
+import sys, torch, robocache as rc
+from robocache.ops.resample_trajectories.cases import Case
+
+def compute(seed):
+    torch.set_num_threads(2)
+    data, times, targets = Case("any", 4, 60, 200, 256).inputs("cpu", seed)
+    points = torch.rand(200_000, 3, generator=torch.Generator().manual_seed(seed))
+    grid = rc.voxelize_pointcloud(points, points, (0, 0, 0), 0.1, (10, 10, 10), "mean", backend="native")
+    return rc.resample_trajectories(data, times, targets, backend="native"), grid
+
+class Computed(torch.utils.data.Dataset):
+    def __len__(self):
+        return 6
+    def __getitem__(self, seed):
+        return compute(seed)
+
+if __name__ == "__main__":
+    expected = [compute(seed) for seed in range(6)]
+    how = {"batch_size": None, "num_workers": 2, "multiprocessing_context": sys.argv[1]}
+    loader = torch.utils.data.DataLoader(Computed(), **how)
+    found = list(loader)
+    assert len(found) == 6
+    for pair, wanted in zip(found, expected, strict=True):
+        assert all(map(torch.equal, pair, wanted))
+    print("the same from workers")
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_of_a_data_loader_use_it_after_their_parent_did(method, tmp_path):
+    """Threads of a pool would be gone after the fork, and a call would wait for them without end."""
+    script = tmp_path / "workers.py"
+    script.write_text(WORKERS)
+    done = subprocess.run([sys.executable, script, method], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "the same from workers\n", done.stderr
+
+
+class TestTensorsAsTheyLie:
+    """What cannot be read in place is copied; everything else is not."""
+
+    def inputs(self):
+        return Case("any", 2, 9, 13, 6, torch.float32, torch.float64).inputs("cpu")
+
+    def test_items_at_odd_addresses(self):
+        data, times, targets = self.inputs()
+        raw = bytearray(b"\0" + data.numpy().tobytes())
+        odd = torch.frombuffer(raw, dtype=torch.float32, offset=1).view(data.shape)
+        assert odd.data_ptr() % 4
+        assert torch.equal(resample(odd, times, targets), resample(data, times, targets))
+
+    def test_lazily_negated_data(self):
+        data, times, targets = self.inputs()
+        negated = torch.complex(data, data).conj().imag
+        assert negated.is_neg()
+        for view in (negated, negated[..., :1]):
+            expected = resample(-data[..., : view.shape[2]], times, targets)
+            assert torch.equal(resample(view, times, targets), expected)
+
+    def test_nothing_else_is_copied(self):
+        data, times, _ = self.inputs()
+        for view in (data, data[:, ::2, 1:], data[:1].expand(4, -1, -1), times[:, 1:], data[:, :, :1], data[:0]):
+            assert native_library.readable(view) is view
+
+    def test_a_subclass_of_tensor(self):
+        data, times, targets = self.inputs()
+        parameter = torch.nn.Parameter(data, requires_grad=False)
+        assert torch.equal(resample(parameter, times, targets), resample(data, times, targets))
+
+    def test_out_is_filled_without_another_grid(self, monkeypatch):
+        points, _ = CloudCase("any", 500, (8, 8, 8)).inputs("cpu")
+        box = ((-0.4,) * 3, 0.1, (8, 8, 8))
+        expected = rc.voxelize_pointcloud(points, None, *box, backend="native")
+
+        def refuse(*_):
+            pytest.fail("made a grid, though one was given")
+
+        monkeypatch.setattr(native_voxels, "_new_grid", refuse)
+        out = torch.full((8, 8, 8), -3, dtype=torch.int32)
+        assert rc.voxelize_pointcloud(points, None, *box, out=out, backend="native") is out
+        assert torch.equal(out, expected)
+
+
+class TestWhatIsWrongWithIt:
+    """Never a silent fallback: the reason and the remedy."""
+
+    def test_it_is_not_there(self, tmp_path):
+        found = native_library.find(tmp_path / "gone.so")
+        assert found.library is None
+        assert "no C compiler was when RoboCache was installed" in found.problem
+        assert "install a C compiler" in found.problem
+
+    def test_it_is_no_library(self, tmp_path):
+        (tmp_path / "broken.so").write_bytes(b"\x7fELF, and then nothing")
+        found = native_library.find(tmp_path / "broken.so")
+        assert "does not load" in found.problem
+        assert "broken.so" in found.problem
+
+    def test_it_was_built_for_another_version(self, monkeypatch):
+        monkeypatch.setattr(native_library, "ABI_VERSION", 10_000)
+        found = native_library.find(native_library.PATH)
+        assert found.library is None
+        assert f"is of version {native_library.library().robocache_abi_version()}, but" in found.problem
+
+    def test_tensors_elsewhere_are_refused(self):
+        data = torch.zeros(1, 2, 3, device="meta")
+        times = torch.zeros(1, 2, device="meta")
+        with pytest.raises(BackendUnavailableError, match="needs tensors on the CPU, but they are on meta; move them"):
+            resample(data, times, times)
+
+    def test_no_memory_to_sort_is_an_error_and_the_next_call_is_right(self, library, monkeypatch):
+        points = torch.rand(50, 3)
+
+        class Full:
+            def robocache_voxelize(self, call):
+                return 1
+
+        with monkeypatch.context() as patch:
+            patch.setattr(native_library, "_LIBRARY", Full())
+            with pytest.raises(MemoryError, match="no memory to sort 50 points into tiles"):
+                rc.voxelize_pointcloud(points, points, (0, 0, 0), 0.5, (2, 2, 2), "mean", backend="native")
+        assert rc.voxelize_pointcloud(points, None, (0, 0, 0), 0.5, (2, 2, 2), "count", backend="native").sum() == 50
+
+
+def test_installing_without_a_compiler_succeeds_and_says_so(tmp_path):
+    """`pip install` runs the same build; what is missing then is said by `robocache doctor`."""
+    root = Path(__file__).resolve().parents[2]
+    for name in ("setup.py", "pyproject.toml", "src/robocache/version.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / name, tmp_path / name)
+    shutil.copytree(
+        root / "src/robocache/_native", tmp_path / "src/robocache/_native", ignore=shutil.ignore_patterns("*.so")
+    )
+    (tmp_path / "README.md").touch()
+    command = [sys.executable, "setup.py", "build_ext", "--inplace"]
+    environment = os.environ | {"CC": str(tmp_path / "no-such-compiler")}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "robocache._native.librobocache" in done.stderr
+    assert "no-such-compiler" in done.stderr
+    assert not list(tmp_path.rglob("*.so"))
