@@ -142,10 +142,10 @@ class TestThreads:
     def test_voxels_are_the_same_to_the_bit(self, two_threads, mode, packed, assert_same_bits):
         """Sums too: every voxel adds its points in their order, whoever does it. One voxel holds a third of them."""
         torch.use_deterministic_algorithms(mode=False)
-        points, _ = CloudCase("any", 300_000, (40, 50, 60)).inputs("cpu")
+        points, _ = CloudCase("any", 400_000, (40, 50, 60)).inputs("cpu")
         points[::3] = 0.01
-        features = torch.randn(300_000, 3, generator=torch.Generator().manual_seed(1)) if mode in MODES[2:] else None
-        offsets = torch.tensor([7, 100, 100, 250_000, 299_999]) if packed else None
+        features = torch.randn(400_000, 3, generator=torch.Generator().manual_seed(1)) if mode in MODES[2:] else None
+        offsets = torch.tensor([7, 100, 100, 250_000, 399_999]) if packed else None
         results = []
         for count in (1, 2, 5):
             two_threads(count)

@@ -9,6 +9,7 @@
 
 #define BLOCK 512          /* points numbered at a time */
 #define TILE_BYTES 262144  /* of the grid in a tile */
+#define SORTING_THREADS 5  /* so many sort and count points sooner than one counts them unsorted */
 
 enum { DONE, NO_MEMORY };
 
@@ -207,7 +208,7 @@ EXPORT int64_t robocache_voxelize(const voxelize_arguments *call)
     if (bytes == 0)
         return DONE;
     int64_t threads = useful_threads(call->threads, call->n * (is_counting(call) ? 1 : call->width));
-    if (is_counting(call) && threads == 1 && bytes < MAPPED_BYTES) {
+    if (is_counting(call) && threads < SORTING_THREADS && bytes < MAPPED_BYTES) {
         memset(call->out, 0, (size_t)bytes);
         count_where_they_lie(&context);
         return DONE;

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from robocache.ops.backends import is_transformed
 from robocache.ops.limits import gap_limit
 from robocache.policies import Angle, Nearest, Policy, Previous, Slerp
 
@@ -21,7 +22,7 @@ class Neighbours(NamedTuple):
 
     low: Tensor
     high: Tensor
-    weight: Tensor  # of `high`, float32 or float64
+    weight: Tensor | None  # of `high`, float32 or float64; None where `low` is always the value
     is_single: Tensor  # `low` is the value itself; `high` must not leak, were it NaN
     is_filled: Tensor  # no sample at all, or a NaN target, or outside="nan" and not valid
     valid: Tensor
@@ -58,7 +59,7 @@ def find_neighbours(
 
     low = torch.where(has_before, before, after)
     high, is_single = after, is_exact | ~is_inside
-    time_low, time_high = time_before, time_after
+    time_low = time_before
     gap = time_after - time_before
     if isinstance(policy, Previous):
         is_single = torch.ones_like(is_single)
@@ -71,7 +72,8 @@ def find_neighbours(
         is_single = torch.ones_like(is_single)
     elif policy.outside == "extrapolate":
         low, high, is_single = _edge_segments(times, count, (low, high, is_single), (has_before, is_inside | is_nan))
-        time_low, time_high = times.gather(1, low), times.gather(1, high)
+        time_low = times.gather(1, low)
+        gap = times.gather(1, high) - time_low
 
     valid = is_inside
     limit = gap_limit(policy, times.dtype)
@@ -80,16 +82,18 @@ def find_neighbours(
     is_filled = is_nan | (count == 0)
     if policy.outside == "nan":
         is_filled = is_filled | ~valid
+    if isinstance(policy, Previous | Nearest):
+        return Neighbours(low, low, None, is_single, is_filled, valid)
     high = torch.where(is_single, low, high)  # else a NaN there would reach the gradient
-    span = torch.where(is_single, 1, time_high - time_low)
-    weight = torch.where(is_single, 0, targets - time_low).to(arithmetic) / span.to(arithmetic)
+    # Where one sample is the value, whatever was divided by whatever is not looked at.
+    weight = ((targets - time_low).to(arithmetic) / gap.to(arithmetic)).masked_fill_(is_single, 0)
     return Neighbours(low, high, weight, is_single, is_filled, valid)
 
 
 def blend(data: Tensor, found: Neighbours, policy: Policy, arithmetic: torch.dtype) -> Tensor:
     """Gather the neighbours and mix them; one rounding, at the end."""
     value = low = _rows(data, found.low)
-    if not isinstance(policy, Previous | Nearest):
+    if found.weight is not None:
         low = low.to(arithmetic)
         high = _rows(data, found.high).to(arithmetic)
         weight = found.weight[..., None]
@@ -100,9 +104,11 @@ def blend(data: Tensor, found: Neighbours, policy: Policy, arithmetic: torch.dty
             mixed = _wrapped(low + weight * _wrapped(high - low, policy.period), policy.period)
         else:
             mixed = torch.lerp(low, high, weight)
-        value = torch.where(found.is_single[..., None], low, mixed)
+        # Into memory that is there already, unless the mix is still needed for a gradient.
+        spare = None if mixed.requires_grad or is_transformed() else mixed
+        value = torch.where(found.is_single[..., None], low, mixed, out=spare)
     fill = torch.nan if data.is_floating_point() else 0
-    return value.masked_fill(found.is_filled[..., None], fill).to(data.dtype)
+    return value.masked_fill_(found.is_filled[..., None], fill).to(data.dtype)  # its own: a gathered or a mixed copy
 
 
 def _countable(times: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
