@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from robocache import __version__
-from robocache.cli import align, demo, doctor, inspect, self_test
+from robocache.cli import align, bench, demo, doctor, inspect, self_test
 from robocache.cli.console import print_error
 from robocache.errors import RoboCacheError
 
@@ -79,6 +79,7 @@ app.command("inspect")(inspect.command)
 app.command("align")(align.command)
 app.command("doctor")(doctor.command)
 app.command("self-test")(self_test.command)
+app.add_typer(bench.app, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,53 @@
+"""Results on disk: strict JSON, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from robocache.errors import ArgumentError, OutputError
+
+SCHEMA = 1
+FOLDER = Path("benchmarks/results")
+
+
+def save(document: dict[str, Any], path: Path) -> None:
+    """Write a result.
+
+    Args:
+        document: What `measure` returned.
+        path: The file; its folder is made.
+
+    Raises:
+        OutputError: It cannot be written; nothing partial is left behind.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise OutputError(f"{path}: the result cannot be written ({error.strerror}); give another --out") from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a result.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ArgumentError: No such file, not JSON, or not a result of this schema.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"{path}: not a readable result of `robocache bench ops` ({error})") from error
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise ArgumentError(f"{path}: has schema {schema}, but this RoboCache reads {SCHEMA}; measure again")
+    result: dict[str, Any] = document
+    return result
