@@ -59,8 +59,7 @@ def find_neighbours(
 
     low = torch.where(has_before, before, after)
     high, is_single = after, is_exact | ~is_inside
-    time_low = time_before
-    gap = time_after - time_before
+    time_low, gap = time_before, time_after - time_before
     if isinstance(policy, Previous):
         is_single = torch.ones_like(is_single)
         gap = targets - time_before
