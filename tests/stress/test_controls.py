@@ -102,7 +102,7 @@ def burn_in_of_150_readings(after_iteration):
     hooks = Hooks(lines=lines.append, after_iteration=after_iteration, should_stop=lambda: monitors[0].readings > 150)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Monitor, "__init__", watched)
-        return lines, burn_in(Settings(seconds=5, batch_size=2, device=SHORT.device), hooks)
+        return lines, burn_in(Settings(seconds=25, batch_size=2, device=SHORT.device), hooks)
 
 
 def test_a_burn_in_of_two_seconds_still_checks_once():

@@ -51,7 +51,7 @@ def test_a_round_that_cleans_up_leaks_nothing():
 
 def test_a_cache_that_fills_during_the_warm_up_is_no_leak():
     cache = {}
-    assert leaked_per_round(lambda: cache.setdefault(len(cache) % 5, torch.zeros(9)), rounds=20, warm_up=6) == {}
+    assert leaked_per_round(lambda: cache.setdefault(len(cache) % 5, torch.zeros(9)), rounds=100, warm_up=6) == {}
 
 
 def test_too_few_rounds_are_refused():

@@ -122,7 +122,8 @@ def leaked_per_round(
         for _ in range(warm_up):
             one_round()
         readings = np.zeros((_PARTS + 1, len(chosen)))  # made before, so that keeping them is no growth
-        readings[0] = read(chosen)
+        for _ in range(_PARTS):  # reading fills caches of its own
+            readings[0] = read(chosen)
         bounds = [rounds * part // _PARTS for part in range(_PARTS + 1)]
         for part, (start, end) in enumerate(itertools.pairwise(bounds)):
             for _ in range(start, end):
