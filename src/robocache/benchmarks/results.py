@@ -29,7 +29,8 @@ def save(document: dict[str, Any], path: Path) -> None:
         beside.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        if beside.is_file():
+            beside.unlink()
         raise OutputError(f"{path}: the result cannot be written ({error.strerror}); give another --out") from error
 
 
