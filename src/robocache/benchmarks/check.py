@@ -22,6 +22,7 @@ class Judge:
     """
 
     def __init__(self, problem: Problem) -> None:
+        self._device = problem.device
         self._part, self._wanted_part = problem.reference_part()
         portable = problem.call("pytorch")()
         is_right = difference(self._part(portable), self._wanted_part, share=0.0) is None
@@ -34,7 +35,7 @@ class Judge:
             result: What a candidate computed.
             is_ours: Hold it to the operation's own promises: the dtype, and every voxel.
         """
-        wanted = self._wanted
+        wanted, result = self._wanted, result.to(self._device)
         if wanted is not None and result.shape != wanted.shape:
             return f"has shape {tuple(result.shape)}, the pytorch backend {tuple(wanted.shape)}"
         if is_ours and result.dtype != self._wanted_part.dtype:

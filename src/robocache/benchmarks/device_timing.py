@@ -56,13 +56,14 @@ class DeviceTimer:
             "eager": self._cold_raw({"launch": one.zero_})["launch"] - self.launch_us,
         }
 
-    def measure(self, runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:
-        """`device_us`, `cold_us`, `issue_us` and `synced_us` of each call.
+    def measure(self, runs: Mapping[str, Run]) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+        """`device_us`, `cold_us`, `issue_us` and `synced_us` of each call, and why others could not be captured.
 
         Args:
             runs: What to time, by name: capturable in a CUDA graph, and called before.
         """
-        graphs = {name: capture(run, CALLS) for name, run in runs.items()}
+        graphs, failures = _captured(runs, CALLS)
+        runs = {name: run for name, run in runs.items() if name in graphs}
         warm = self._warm(graphs)
         graphs.clear()
         torch.cuda.empty_cache()
@@ -72,7 +73,7 @@ class DeviceTimer:
         torch.cuda.empty_cache()
         issue, synced = self._issue(runs), self._synced(runs)
         excess = self._cold_excess["graph"]
-        return {
+        times = {
             name: {
                 "device_us": warm[name],
                 "cold_us": max(cold[name] - excess, 0.0),
@@ -81,6 +82,7 @@ class DeviceTimer:
             }
             for name in runs
         }
+        return times, failures
 
     def measure_eager(self, run: Run) -> dict[str, float]:
         """Device time with events around eager calls, for what cannot be captured.
@@ -196,6 +198,17 @@ def capture(run: Run, calls: int) -> torch.cuda.CUDAGraph:
         for _ in range(calls):
             run()
     return graph
+
+
+def _captured(runs: Mapping[str, Run], calls: int) -> tuple[dict[str, torch.cuda.CUDAGraph], dict[str, str]]:
+    graphs, failures = {}, {}
+    for name, run in runs.items():
+        try:
+            graphs[name] = capture(run, calls)
+        except Exception as error:  # noqa: BLE001  any library may fail in any way; the reason becomes the result
+            torch.cuda.synchronize()
+            failures[name] = f"cannot be captured in a CUDA graph: {type(error).__name__}: {error}"
+    return graphs, failures
 
 
 def _events() -> tuple[torch.cuda.Event, torch.cuda.Event]:

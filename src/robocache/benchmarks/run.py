@@ -111,17 +111,18 @@ class _Timer:
             copied = host_timing.wall_times({"copy": lambda: destination.copy_(source)}, self._effort)
             self.copy_bytes_per_s, self.launch_us = 2 * size / copied["copy"]["wall_us"] * 1e6, 0.0
 
-    def measure(self, candidates: Sequence[Candidate]) -> dict[str, dict[str, float]]:
+    def measure(self, candidates: Sequence[Candidate]) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
         on_host = {one.name: one.run for one in candidates if one.is_on_host or self.gpu is None}
         times = host_timing.wall_times(on_host, self._effort)
         if self.gpu is None:
-            return times
+            return times, {}
         on_device = [one for one in candidates if not one.is_on_host]
-        times |= self.gpu.measure({one.name: one.run for one in on_device if one.is_capturable})
+        found, failures = self.gpu.measure({one.name: one.run for one in on_device if one.is_capturable})
+        times |= found
         for one in on_device:
             if not one.is_capturable:
                 times[one.name] = self.gpu.measure_eager(one.run)
-        return times
+        return times, failures
 
 
 def _case(workload: Workload, settings: Settings, timer: _Timer) -> dict[str, Any]:
@@ -137,12 +138,14 @@ def _case(workload: Workload, settings: Settings, timer: _Timer) -> dict[str, An
     del judge
     if settings.device == "cuda":
         torch.cuda.empty_cache()
-    times = timer.measure(right)
+    times, failures = timer.measure(right)
     needed = problem.needed_bytes()
     floor_us = max(needed / timer.copy_bytes_per_s * 1e6, timer.launch_us)
     for entry in results:
         if entry["name"] in times:
             entry |= {"status": "measured", "times": times[entry["name"]]}
+        elif entry["name"] in failures:
+            entry |= {"status": "failed", "reason": failures[entry["name"]]}
     _compare(results, floor_us)
     torch.compiler.reset()  # else the next shapes would count against the limit of recompilations
     gc.collect()
