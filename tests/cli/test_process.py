@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(sys.executable).with_name("robocache")
+PROGRAM = [sys.executable, "-m", "robocache"]
 
 
 def robocache(*arguments, **how):
     how = {"capture_output": True, "text": True, "timeout": 120} | how
-    return subprocess.run([PROGRAM, *map(str, arguments)], check=False, **how)
+    return subprocess.run([*PROGRAM, *map(str, arguments)], check=False, **how)
 
 
 def test_help_and_version():
@@ -69,7 +69,7 @@ def test_a_full_disk_behind_stdout_is_one_line():
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminated"]
 )
 def test_an_interruption_in_the_middle_leaves_nothing(tmp_path, number, code):
-    command = [PROGRAM, "demo", "--out", tmp_path / "new" / "out", "--seconds", "600"]
+    command = [*PROGRAM, "demo", "--out", tmp_path / "new" / "out", "--seconds", "600"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         # The line says that the recording is being made, which takes much longer than the signal.
         line = process.stdout.readline()
