@@ -127,9 +127,9 @@ def test_the_chart_puts_dots_where_the_figures_are(result):
     """Fails when an axis is not logarithmic, a peer is missing, or the floor is not launch, then bandwidth."""
     picture = ET.fromstring(chart.chart(result))
     tips = [dot.find(f"{SVG}title").text for dot in picture.iter(f"{SVG}path") if dot.find(f"{SVG}title") is not None]
-    assert sorted(tips) == sorted(
-        ["floor", "RoboCache, small: 10", "RoboCache, large: 50", "torch eager, small: 40", "torch eager, large: 500"]
-    )
+    legend = ["RoboCache", "torch eager"]
+    dots = ["RoboCache, small: 10", "RoboCache, large: 50", "torch eager, small: 40", "torch eager, large: 500"]
+    assert sorted(tips) == sorted([*legend, "floor", *dots])
     places = {}
     for dot in picture.iter(f"{SVG}path"):
         if dot.find(f"{SVG}title") is not None and dot.get("transform"):
@@ -145,6 +145,22 @@ def test_the_chart_puts_dots_where_the_figures_are(result):
     words = [text.text for text in picture.iter(f"{SVG}text")]
     assert "Size against device time: GPU <1>" in words
     assert {"RoboCache", "torch eager", "10 µs", "100 µs", "10 MB"} <= set(words)
+
+
+def test_every_candidate_has_its_own_mark(result):
+    """Fails when two of the nine that a run can have look alike."""
+    case = result["cases"][0]
+    case["results"] = case["results"][:1] + [case["results"][1] | {"name": f"peer {number}"} for number in range(8)]
+    result["cases"] = [case]
+    picture = ET.fromstring(chart.chart(result))
+    titled = [path for path in picture.iter(f"{SVG}path") if path.find(f"{SVG}title") is not None]
+    names = {"RoboCache", *(f"peer {number}" for number in range(8))}
+    marks = {path.find(f"{SVG}title").text: (path.get("class"), path.get("d")) for path in titled}
+    legend = {name: mark for name, mark in marks.items() if name in names}
+    assert len(legend) == 9
+    assert len({style for style, _ in legend.values()}) == len({shape for _, shape in legend.values()}) == 9
+    for style, _ in legend.values():
+        assert chart.STYLE.count(f".{style}{{fill:") == 2  # light and dark
 
 
 def test_the_chart_of_a_cpu_shows_no_times(result):

@@ -14,16 +14,17 @@ from typing import Any
 from robocache.benchmarks.run import primary_us
 from robocache.benchmarks.tables import best_backend
 
-WIDTH, HEIGHT = 760, 430
-LEFT, RIGHT, TOP, BOTTOM = 72, 18, 62, 48
+WIDTH, HEIGHT = 760, 450
+LEFT, RIGHT, TOP, BOTTOM = 72, 18, 80, 48
 OURS, FLOOR = "RoboCache", "floor"
 STYLE = """svg{color-scheme:light dark}text{font:12px system-ui,sans-serif;fill:#57606a}
 .title{font-size:15px;fill:#1b1f24}
 .page{fill:#fff}.grid{stroke:#e8ebef}.base{stroke:#b6bfc9}.floor{stroke:#57606a;stroke-dasharray:5 4;stroke-width:1.5}
 .p0{fill:#2f6feb}.p1{fill:#c2410c}.p2{fill:#0f766e}.p3{fill:#a21caf}.p4{fill:#a16207}.p5{fill:#64748b}.p6{fill:#be123c}
+.p7{fill:#15803d}.p8{fill:#334155}
 @media(prefers-color-scheme:dark){text{fill:#9aa5b1}.title{fill:#e6eaef}.page{fill:#0f1318}.grid{stroke:#232a33}
 .base{stroke:#46515e}.floor{stroke:#9aa5b1}.p0{fill:#79b0ff}.p1{fill:#ff9d6c}.p2{fill:#5bd5c4}.p3{fill:#e29bf0}
-.p4{fill:#e3b341}.p5{fill:#a3b1c2}.p6{fill:#ff8fa3}}"""
+.p4{fill:#e3b341}.p5{fill:#a3b1c2}.p6{fill:#ff8fa3}.p7{fill:#6fdd8b}.p8{fill:#e2e8f0}}"""
 # Shapes as well as colours, for readers who do not tell the colours apart.
 SHAPES = (
     "M-5 0A5 5 0 1 1 5 0A5 5 0 1 1-5 0Z",
@@ -33,6 +34,8 @@ SHAPES = (
     "M-6-5H6L0 6Z",
     "M-2-6H2V-2H6V2H2V6H-2V2H-6V-2H-2Z",
     "M-6-3H6V3H-6Z",
+    "M-3-6H3V6H-3Z",
+    "M-6-4L-4-6L0-2L4-6L6-4L2 0L6 4L4 6L0 2L-4 6L-6 4L-2 0Z",
 )
 
 
@@ -129,14 +132,17 @@ def _axis(values: Iterable[float], start: float, end: float) -> _Axis:
 
 
 def _legend(names: list[str]) -> list[str]:
-    parts, x = [], LEFT + 6
-    for index, name in enumerate(names):
-        parts.append(f'<path class="p{index % 7}" transform="translate({x} 42)" d="{SHAPES[index % 7]}"/>')
-        parts.append(f'<text x="{x + 10}" y="46">{escape(name)}</text>')
-        x += 26 + round(6.4 * len(name))
-    parts.append(
-        f'<line class="floor" x1="{x}" x2="{x + 22}" y1="42" y2="42"/><text x="{x + 28}" y="46">{FLOOR}</text>'
-    )
+    parts, x, y = [], LEFT + 6, 44
+    for index, name in enumerate([*names, FLOOR]):
+        width = 30 + 7 * len(name)
+        if x + width > WIDTH - RIGHT:
+            x, y = LEFT + 6, y + 20
+        if name == FLOOR:
+            parts.append(f'<line class="floor" x1="{x - 6}" x2="{x + 6}" y1="{y}" y2="{y}"/>')
+        else:
+            parts.append(_mark(index, x, y, name))
+        parts.append(f'<text x="{x + 11}" y="{y + 4}">{escape(name)}</text>')
+        x += width
     return parts
 
 
@@ -170,9 +176,13 @@ def _floor(document: dict[str, Any], x_axis: _Axis, y_axis: _Axis) -> str:
 
 
 def _dot(dot: Dot, index: int, x_axis: _Axis, y_axis: _Axis) -> str:
-    place = f"translate({x_axis.at(dot.x):.1f} {y_axis.at(dot.y):.1f})"
-    label = escape(f"{dot.name}, {dot.case}: {dot.y:.3g}")
-    return f'<path class="p{index % 7}" transform="{place}" d="{SHAPES[index % 7]}"><title>{label}</title></path>'
+    return _mark(index, x_axis.at(dot.x), y_axis.at(dot.y), f"{dot.name}, {dot.case}: {dot.y:.3g}")
+
+
+def _mark(index: int, x: float, y: float, label: str) -> str:
+    style = index % len(SHAPES)
+    place = f'class="p{style}" transform="translate({x:.1f} {y:.1f})"'
+    return f'<path {place} d="{SHAPES[style]}"><title>{escape(label)}</title></path>'
 
 
 def _microseconds(value: float) -> str:
