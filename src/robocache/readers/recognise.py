@@ -42,11 +42,11 @@ def open_recording(path: str | Path, *, rate_hz: float | None = None, limits: Li
     location = Path(path)
     limits = Limits() if limits is None else limits
     try:
-        is_folder = location.is_dir()
-        if not (is_folder or location.exists()):
-            raise RecordingNotFoundError(location, "there is no such file or folder", remedy="check the path")
+        is_folder, exists = location.is_dir(), location.exists()
     except (OSError, ValueError) as error:
         raise RecordingNotFoundError(location, f"cannot be looked at ({error})", remedy="check the path") from error
+    if not exists:
+        raise RecordingNotFoundError(location, "there is no such file or folder", remedy="check the path")
     return _open_folder(location, limits, rate_hz) if is_folder else _open_file(location, limits, rate_hz)
 
 
