@@ -62,13 +62,18 @@ def test_self_test_passes_and_names_the_backend():
 
 def test_self_test_names_what_is_broken(monkeypatch):
     """The positive control: a backend that is off by one sample."""
-    module = {"pytorch": torch_backend, "native": native}[ON_CPU]
-    right = module.resample_trajectories
+    right, right_plan = torch_backend.resample_trajectories, native.StreamsPlan.__call__
 
     def wrong(data, *rest):
         return right(data.roll(1, 1), *rest)
 
-    monkeypatch.setattr(module, "resample_trajectories", wrong)
+    def wrong_plan(plan, data, *rest):
+        return right_plan(plan, [one.roll(1, 1) for one in data], *rest)
+
+    if ON_CPU == "native":
+        monkeypatch.setattr(native.StreamsPlan, "__call__", wrong_plan)
+    else:
+        monkeypatch.setattr(torch_backend, "resample_trajectories", wrong)
     with pytest.raises(rc.RoboCacheError, match="resample_trajectories differs from its reference in case 'odd_sizes'"):
         rc.self_test("cpu")
 

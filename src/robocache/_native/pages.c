@@ -3,19 +3,33 @@
 #include "robocache_native.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-void populate(char *start, int64_t bytes, int64_t total)
+void populate(char *start, int64_t bytes)
 {
 #ifdef __linux__
     static const int populate_write = 23; /* MADV_POPULATE_WRITE, since Linux 5.14; C libraries learnt of it later */
-    if (total < MAPPED_BYTES)
-        return;
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     uintptr_t first = (uintptr_t)start & ~(page - 1), end = ((uintptr_t)start + (uintptr_t)bytes + page - 1) & ~(page - 1);
     /* Only a hint: where it is refused, the pages come with a fault each, as they do anyway. */
     (void)madvise((void *)first, end - first, populate_write);
 #else
-    (void)start, (void)bytes, (void)total;
+    (void)start, (void)bytes;
 #endif
+}
+
+int64_t page_faults(void)
+{
+#ifdef RUSAGE_THREAD
+    struct rusage usage;
+    if (getrusage(RUSAGE_THREAD, &usage) == 0)
+        return usage.ru_minflt;
+#endif
+    return 0;
+}
+
+int are_pages_new(int64_t faults_before, int64_t bytes)
+{
+    return (page_faults() - faults_before) * sysconf(_SC_PAGESIZE) * 2 > bytes;
 }

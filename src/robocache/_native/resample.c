@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#define SMALL_BYTES 1048576
+#define FIRST_BLOCKS 8 /* that tell whether the output is on new pages; an allocator keeps some of what it returns */
 #define BLOCK 128 /* targets searched before they are blended */
 
 typedef struct {
@@ -91,7 +93,6 @@ static void resample_block(const resample_context *context, int64_t row, int64_t
 {
     const resample_arguments *call = context->call;
     neighbours found[BLOCK];
-    populate(call->out + (row * call->target + start) * context->width, count * context->width, context->bytes);
     int64_t first = row * call->target + start, column = 0, time_bytes = call->time_dtype == TIME_FLOAT32 ? 4 : 8;
     for (int64_t at = 0; at < call->streams; ++at) {
         const stream_arguments *stream = &call->stream[at];
@@ -123,11 +124,19 @@ static void resample_part(void *argument, int64_t part, int64_t parts)
     int64_t target = context->call->target, total = context->call->batch * target;
     int64_t at = total / parts * part + (part < total % parts ? part : total % parts);
     int64_t end = at + total / parts + (part < total % parts);
+    int are_new = context->bytes >= MAPPED_BYTES, looks = context->bytes < SMALL_BYTES ? 0 : FIRST_BLOCKS;
     while (at < end) {
         int64_t row = at / target, start = at % target, count = target - start;
         count = count < BLOCK ? count : BLOCK;
         count = count < end - at ? count : end - at;
+        int64_t faults = 0;
+        if (are_new)
+            populate(context->call->out + at * context->width, count * context->width);
+        else if (looks > 0)
+            faults = page_faults();
         resample_block(context, row, start, count);
+        if (!are_new && looks-- > 0)
+            are_new = are_pages_new(faults, count * context->width);
         at += count;
     }
 }

@@ -109,9 +109,12 @@ void run_parts(int64_t parts, void (*run)(void *context, int64_t part, int64_t p
 /* As many threads as asked for, but none with less than a share worth its start. */
 int64_t useful_threads(int64_t threads, int64_t work);
 
-/* Have the pages of a part that is about to be written, in one call instead of a fault each. `total` is what was
- * allocated: less than MAPPED_BYTES come from memory that was used before. */
-void populate(char *start, int64_t bytes, int64_t total);
+/* Have the pages of a part that is about to be written, in one call instead of a fault each. */
+void populate(char *start, int64_t bytes);
+/* How many faults this thread had; whether bytes written since then were on pages that came with them. Allocators hand
+ * out more than MAPPED_BYTES as new pages, and less sometimes so. */
+int64_t page_faults(void);
+int are_pages_new(int64_t faults_before, int64_t bytes);
 #define MAPPED_BYTES (32 << 20)
 
 #define EXPORT __attribute__((visibility("default")))

@@ -145,8 +145,8 @@ static void fill_tile(const voxelize_context *context, int64_t tile, uint32_t *c
     int64_t first = tile << context->tile_shift, voxels = INT64_C(1) << context->tile_shift;
     voxels = context->voxels - first < voxels ? context->voxels - first : voxels;
     char *out = call->out + first * context->row_bytes;
-    if (call->is_fresh)
-        populate(out, voxels * context->row_bytes, context->voxels * context->row_bytes);
+    if (call->is_fresh && context->voxels * context->row_bytes >= MAPPED_BYTES)
+        populate(out, voxels * context->row_bytes);
     memset(out, 0, (size_t)(voxels * context->row_bytes));
     const uint64_t *entries = context->entries + context->bounds[tile];
     int64_t count = context->bounds[tile + 1] - context->bounds[tile];

@@ -80,10 +80,15 @@ def instructions() -> str:
     return INSTRUCTIONS[library().robocache_instructions()]
 
 
+def is_readable(tensor: Tensor) -> bool:
+    """Whether the library can read the tensor where it lies: the last axis contiguous, items aligned, not negated."""
+    if tensor.data_ptr() % tensor.element_size() or tensor.is_neg():
+        return False
+    return tensor.is_contiguous() or tensor.stride(-1) == 1 or tensor.shape[-1] <= 1
+
+
 def readable(tensor: Tensor) -> Tensor:
-    """The tensor itself where the library can read it: the last axis contiguous, items aligned; else a copy."""
-    width = tensor.shape[-1]
-    is_apart = width > 1 and tensor.stride(-1) != 1
-    if is_apart or tensor.data_ptr() % tensor.element_size() or tensor.is_neg():
-        return tensor.resolve_neg().clone(memory_format=torch.contiguous_format)
-    return tensor
+    """The tensor itself where the library can read it, else a copy."""
+    if is_readable(tensor):
+        return tensor
+    return tensor.resolve_neg().clone(memory_format=torch.contiguous_format)

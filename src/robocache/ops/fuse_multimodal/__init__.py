@@ -13,6 +13,7 @@ from robocache.ops import checks, plans, registration
 from robocache.ops.backends import choose_backend, kernels
 from robocache.ops.fuse_multimodal import native, torch_backend
 from robocache.ops.limits import decode_policies, encode_policies
+from robocache.ops.resample_trajectories.native import StreamsPlan
 from robocache.policies import Linear, Policy
 from robocache.records import Fused, Stream
 
@@ -192,6 +193,8 @@ def _plan(columns: _Columns, targets: Tensor, wanted: tuple[str, bool]) -> plans
             data, times, targets, policies, lengths, with_valid=with_valid
         )
         return fused
+    if backend == "native":
+        return StreamsPlan(data, times, targets, policies)
 
     def run(
         data: list[Tensor], times: list[Tensor], targets: Tensor, lengths: list[Tensor | None]

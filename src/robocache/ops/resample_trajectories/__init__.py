@@ -120,6 +120,17 @@ def _plan(
 
         return launch
 
+    if backend == "native":
+        streams = native.StreamsPlan([data], [times], targets, [policy])
+
+        def call(
+            data: Tensor, times: Tensor, targets: Tensor, lengths: Tensor | None
+        ) -> Tensor | tuple[Tensor, Tensor]:
+            out, valid = streams([data], [times], targets, [lengths])
+            return (out, valid[:, :, 0]) if return_valid else out
+
+        return call
+
     def run(data: Tensor, times: Tensor, targets: Tensor, lengths: Tensor | None) -> Tensor | tuple[Tensor, Tensor]:
         out, valid = _run(data, times, targets, (policy, lengths), backend)
         return (out, valid) if return_valid else out
