@@ -32,7 +32,7 @@ class Settings:
         rate: The clock.
         span: As for `Align`.
         streams: Names in the recording, or None for all.
-        backend: "cuda", "pytorch", or None for the best.
+        backend: "cuda", "native", "pytorch", or None for the best.
         voxel_size: Metres.
         task: What the robot does; None: what the recording says.
     """
@@ -56,8 +56,10 @@ class Settings:
             BackendUnavailableError: "cuda" was asked for and there is none; says why.
         """
         if self.backend == "cuda" and not is_cuda_available():
-            raise BackendUnavailableError(f"backend 'cuda' cannot run here: {cuda_problem()}; use --backend pytorch")
-        return "cuda" if is_cuda_available() else "cpu"
+            raise BackendUnavailableError(f"backend 'cuda' cannot run here: {cuda_problem()}; leave --backend out")
+        if self.backend == "native":  # serves the CPU only, also where there is a GPU
+            return "cpu"
+        return "cuda" if is_cuda_available() and self.backend != "native" else "cpu"
 
 
 @dataclass(frozen=True)
