@@ -59,7 +59,7 @@ class Settings:
             raise BackendUnavailableError(f"backend 'cuda' cannot run here: {cuda_problem()}; leave --backend out")
         if self.backend == "native":  # serves the CPU only, also where there is a GPU
             return "cpu"
-        return "cuda" if is_cuda_available() and self.backend != "native" else "cpu"
+        return "cuda" if is_cuda_available() else "cpu"
 
 
 @dataclass(frozen=True)
