@@ -11,7 +11,7 @@ import torch
 
 from robocache.errors import ArgumentError
 from robocache.stress.monitor import Monitor
-from robocache.stress.resources import Counter, device_counters, host_counters, leaked_per_round, read
+from robocache.stress.resources import Counter, QuietCollections, device_counters, host_counters, leaked_per_round, read
 from robocache.testing import Leak
 
 pytestmark = [pytest.mark.slow, pytest.mark.stress, pytest.mark.timeout(120)]
@@ -68,9 +68,20 @@ def test_a_counter_that_cannot_be_read_is_no_pass():
 def test_every_host_counter_can_be_read_here_and_the_collector_is_left_as_it_was():
     counters = host_counters()
     assert all(count >= 0 for count in read(counters))  # NaN would not be
-    before = gc.get_freeze_count()
     leaked_per_round(int, rounds=4, warm_up=0)
-    assert gc.get_freeze_count() == before
+    assert gc.get_freeze_count() == 0
+
+
+def test_collections_are_quiet_within_each_other_and_whatever_was_frozen_before():
+    gc.freeze()
+    made_after = {"a list made after the freeze": []}
+    with QuietCollections():
+        assert not any(each is made_after for each in gc.get_objects())
+        with QuietCollections():
+            pass
+        assert not any(each is made_after for each in gc.get_objects())
+    assert gc.get_freeze_count() == 0
+    assert any(each is made_after for each in gc.get_objects())
 
 
 def test_shared_memory_is_counted():
@@ -90,4 +101,5 @@ def test_a_monitor_refuses_what_it_has_no_room_for():
     monitor = Monitor([Counter("tensors", lambda: 1.0, 24)], readings=2)
     assert [monitor.read(iteration) for iteration in range(3)] == [True, True, False]
     assert monitor.readings == 2
+    assert 0 <= monitor.milliseconds_per_reading < 1e4
     assert all(math.isnan(rate) for rate in monitor.rates())

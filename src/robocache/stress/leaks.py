@@ -96,6 +96,10 @@ def judge(counter: Counter, progress: Floats, counts: Floats, *, per_day: float)
     early, late = slice(None, WINDOWS // 2), slice(WINDOWS // 2, None)
     is_settling = theil_sen(times[late], levels[late]).slope < _SETTLING * theil_sen(times[early], levels[early]).slope
     outcome, why = _outcome(counter, levels, trend, is_settling=is_settling)
+    scope, doubt = counter.scope(), counter.doubt()
+    why = f"{why}, {scope}" if scope else why
+    if doubt:
+        outcome, why = "INCONCLUSIVE", f"{doubt} (else {outcome}: {why})"
     return Verdict(counter.name, outcome, why, trend.slope, trend.lower, trend.upper)
 
 

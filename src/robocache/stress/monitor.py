@@ -26,13 +26,16 @@ class Monitor:
         self._seconds = np.full(readings, np.nan)
         self._iterations = np.full(readings, np.nan)
         self._filled = 0
+        self._spent_s = 0.0
 
     def read(self, iteration: int) -> bool:
         """Read all counters; False when there is no room left."""
         if self._filled == len(self._counts):
             return False
+        started = time.monotonic()
         self._counts[self._filled] = read(self._counters)
-        self._seconds[self._filled] = time.monotonic()
+        self._seconds[self._filled] = now = time.monotonic()
+        self._spent_s += now - started
         self._iterations[self._filled] = iteration
         self._filled += 1
         return True
@@ -41,6 +44,11 @@ class Monitor:
     def readings(self) -> int:
         """How many were made."""
         return self._filled
+
+    @property
+    def milliseconds_per_reading(self) -> float:
+        """What one costs, on average. NaN: none was made."""
+        return 1e3 * self._spent_s / self._filled if self._filled else float("nan")
 
     def verdicts(self) -> tuple[Verdict, ...]:
         """One for each counter, over all readings so far."""

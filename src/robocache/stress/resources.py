@@ -20,6 +20,7 @@ import psutil
 import torch
 
 from robocache.errors import ArgumentError
+from robocache.stress.driver_memory import driver_memory
 
 MEGABYTE = 1e6
 _WANDERING = 32 * MEGABYTE  # resident memory of a clean run with changing shapes wanders by 18 MB
@@ -38,6 +39,8 @@ class Counter:
         budget_per_day: What may be gained in 24 hours, at a steady rate, before it is a leak.
         noise: By how much it may wander over a run without meaning anything.
         is_exact: It comes back to the same value, give or take what the interpreter keeps for itself.
+        scope: Whose count it is, for the report, where that is not plain.
+        doubt: Asked after a run: why no verdict can be based on the readings. Empty: nothing speaks against it.
     """
 
     name: str
@@ -45,6 +48,8 @@ class Counter:
     budget_per_day: float
     noise: float = 0.0
     is_exact: bool = True
+    scope: Callable[[], str] = str
+    doubt: Callable[[], str] = str
 
     @property
     def is_bytes(self) -> bool:
@@ -71,18 +76,27 @@ def host_counters() -> tuple[Counter, ...]:
 def device_counters(device: torch.device | str) -> tuple[Counter, ...]:
     """Of a CUDA device: what PyTorch has allocated there and pinned here, what the driver has given away.
 
-    The driver's and NVML's counts include other processes, or memory that PyTorch does not know; hence they are not
-    exact. Empty for a device that is not CUDA.
+    The driver's count, of this process where NVML tells and of the whole device elsewhere, includes memory that PyTorch
+    does not know; hence it is not exact. Empty for a device that is not CUDA.
     """
     where = torch.device(device)
     if where.type != "cuda":
         return ()
+    driver = driver_memory(where)
     return (
         Counter("gpu_allocated_bytes", _cuda_statistic(where, "allocated_bytes.all.current"), 100 * MEGABYTE),
         Counter("gpu_active_bytes", _cuda_statistic(where, "active_bytes.all.current"), 100 * MEGABYTE),
         Counter("gpu_reserved_bytes", _cuda_statistic(where, "reserved_bytes.all.current"), 100 * MEGABYTE),
         Counter("pinned_bytes", _pinned_bytes, 100 * MEGABYTE),
-        Counter("driver_bytes", lambda: _driver_bytes(where), 100 * MEGABYTE, _WANDERING, is_exact=False),
+        Counter(
+            "driver_bytes",
+            driver.read,
+            100 * MEGABYTE,
+            _WANDERING,
+            is_exact=False,
+            scope=driver.scope,
+            doubt=driver.doubt,
+        ),
     )
 
 
@@ -144,17 +158,22 @@ class QuietCollections:
     """Make `gc.collect()` cheap within a `with` block: what lives at its start is not looked at again.
 
     A collection then costs microseconds instead of a tenth of a second, so that it can precede every measurement.
+    Blocks may lie within each other; the outermost freezes and thaws. What was frozen before it is thawed too: there is
+    no way to tell it apart, and a block that therefore did nothing would make every measurement slow without a word.
     """
+
+    _depth = 0
 
     def __enter__(self) -> QuietCollections:
         gc.collect()
-        self._freezes = gc.get_freeze_count() == 0  # else somebody else froze, and will thaw
-        if self._freezes:
+        if QuietCollections._depth == 0:
             gc.freeze()
+        QuietCollections._depth += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._freezes:
+        QuietCollections._depth -= 1
+        if QuietCollections._depth == 0:
             gc.unfreeze()
 
 
@@ -214,8 +233,3 @@ def _pinned_bytes() -> float:
 def _statistic(statistics: Mapping[str, int], name: str) -> float:
     """Empty statistics are those of an allocator not used yet; one that lacks the name has another version's names."""
     return float(statistics.get(name, math.nan)) if statistics else 0.0
-
-
-def _driver_bytes(device: torch.device) -> float:
-    free, total = torch.cuda.mem_get_info(device)
-    return float(total - free)
