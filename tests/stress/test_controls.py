@@ -92,17 +92,21 @@ def test_the_burn_in_finds_one_tensor_lost_in_ten_iterations():
 
 
 def burn_in_of_150_readings(after_iteration):
-    """Long enough for a verdict, however slow the machine is."""
+    """As long as it takes, however slow the machine is; a reading after each iteration, however fast it is."""
     lines, monitors, keep = [], [], Monitor.__init__
 
     def watched(self, *args, **kwargs):
         keep(self, *args, **kwargs)
         monitors.append(self)
 
-    hooks = Hooks(lines=lines.append, after_iteration=after_iteration, should_stop=lambda: monitors[0].readings > 150)
+    def should_stop():
+        return monitors[0].readings >= 150
+
+    hooks = Hooks(lines=lines.append, after_iteration=after_iteration, should_stop=should_stop)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Monitor, "__init__", watched)
-        return lines, burn_in(Settings(seconds=25, batch_size=2, device=SHORT.device), hooks)
+        settings = Settings(seconds=25, batch_size=2, device=SHORT.device)
+        return lines, burn_in(settings, hooks, readings=5_000)
 
 
 def test_a_burn_in_of_two_seconds_still_checks_once():

@@ -14,8 +14,9 @@ from robocache.stress.settings import BATCH_SIZE, DURATION, Settings
 from robocache.stress.workload import Workload
 
 ITERATIONS_PER_CHECK = 1_000
-_READINGS = 1_024
-_SECONDS_PER_LINE = 1.0  # and no more than a thousand lines, however long the run
+READINGS = 1_024
+_SECONDS_PER_LINE = 1.0  # at least, and more in a long run
+_MOST_LINES = 1_000
 _SECONDS_PER_BEAT = 5.0
 _WARM_UP_SHARE = 0.1  # of the duration, at most
 _WARM_UP_ITERATIONS = (6, 1_000)  # every input set twice, at least
@@ -59,7 +60,7 @@ class Hooks:
         lines: Gets each line: of the first check, of one a second or less after it, and of the last.
         on_check: Gets each `Check`; an exception from it ends the run.
         heartbeat: Called every few seconds, and at each check: as long as it is, nothing hangs.
-        should_stop: True ends the run early, with a verdict so far.
+        should_stop: Asked after each iteration; True ends the run early, with a verdict so far.
         after_iteration: Called after each; a test makes it leak.
     """
 
@@ -70,12 +71,13 @@ class Hooks:
     after_iteration: Callable[[], object] = int
 
 
-def burn_in(settings: Settings, hooks: Hooks | None = None) -> Report:
+def burn_in(settings: Settings, hooks: Hooks | None = None, *, readings: int = READINGS) -> Report:
     """Run inference for `settings.seconds`; look at results and memory every 1000 iterations, and once at the end.
 
+    The counters are read about `readings` times, evenly over the run, and at most once an iteration.
     The report holds `gpu_leak_mb` and `cpu_leak_mb`, the most that any check saw, and a verdict for each counter.
     """
-    run = _BurnIn(settings, hooks or Hooks())
+    run = _BurnIn(settings, hooks or Hooks(), readings)
     run.hooks.lines(_first_line(settings))
     with QuietCollections():
         run.warm_up()
@@ -84,13 +86,14 @@ def burn_in(settings: Settings, hooks: Hooks | None = None) -> Report:
 
 
 class _BurnIn:
-    def __init__(self, settings: Settings, hooks: Hooks) -> None:
+    def __init__(self, settings: Settings, hooks: Hooks, readings: int) -> None:
         self.settings = settings
         self.hooks = hooks
         self.workload = Workload(batch=settings.batch_size, device=settings.device, seed=settings.seed)
         self._host = {counter.name: counter for counter in host_counters()}
         self._device = {counter.name: counter for counter in device_counters(settings.device)}
-        self._monitor = Monitor([*self._host.values(), *self._device.values()], readings=_READINGS + 1)
+        self._monitor = Monitor([*self._host.values(), *self._device.values()], readings=readings + 1)
+        self._readings = readings
         self._started = time.monotonic()
         self._deadline = self._started + settings.seconds
         self._iteration = 0
@@ -112,7 +115,7 @@ class _BurnIn:
 
     def loop(self) -> None:
         """Until the time is over, and one check more."""
-        pause = (self._deadline - time.monotonic()) / _READINGS
+        pause = (self._deadline - time.monotonic()) / self._readings
         next_reading = time.monotonic()
         while not self._is_over():
             self._iterate()
@@ -150,6 +153,7 @@ class _BurnIn:
                 "iterations_per_second_early": early,
                 "iterations_per_second_late": late,
                 "readings": self._monitor.readings,
+                "milliseconds_per_reading": self._monitor.milliseconds_per_reading,
                 "was_stopped": str(self._was_stopped),
             },
         )
@@ -183,7 +187,7 @@ class _BurnIn:
         now = time.monotonic()
         if is_last or wrong or now >= self._next_line:
             self.hooks.lines(str(self._last))
-            self._next_line = now + max(_SECONDS_PER_LINE, self.settings.seconds / _READINGS)
+            self._next_line = now + max(_SECONDS_PER_LINE, self.settings.seconds / _MOST_LINES)
         if self.hooks.on_check is not None:
             self.hooks.on_check(self._last)
         return self._last

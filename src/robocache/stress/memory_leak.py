@@ -83,7 +83,10 @@ def repeated_operation(
         seconds=seconds,
         failures=(f"{wrong_results} of {iterations} results are wrong",) if wrong_results else (),
         verdicts=monitor.verdicts(),
-        measured={"microseconds_per_iteration": seconds / iterations * 1e6},
+        measured={
+            "microseconds_per_iteration": seconds / iterations * 1e6,
+            "milliseconds_per_reading": monitor.milliseconds_per_reading,
+        },
     )
 
 

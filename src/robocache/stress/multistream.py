@@ -10,7 +10,7 @@ import torch
 from robocache.errors import DeviceError
 from robocache.stress.report import Lines, Report, silent
 from robocache.stress.settings import Settings
-from robocache.stress.workload import Workload, infer, make_input_set, right_elements
+from robocache.stress.workload import InputSet, Workload, infer, make_input_set, right_elements
 
 STREAMS = 4
 ITERATIONS = 100
@@ -33,8 +33,10 @@ def multistream_inference(
         raise DeviceError(f"streams need a CUDA device, but device is {settings.device!r}")
     started = time.monotonic()
     wrong, timing = _run_streams(settings, streams, iterations)
-    waited = sum(_wrong_after_slow_writer(settings, waits=True) > 0 for _ in range(CONTROLS))
-    raced = sum(_wrong_after_slow_writer(settings, waits=False) > 0 for _ in range(CONTROLS))
+    # The same shapes as before: a kernel that is compiled first would outlast the writer's sleep.
+    inputs = make_input_set(settings.seed, batch=settings.batch_size, device=settings.device)
+    waited = sum(_wrong_after_slow_writer(inputs, waits=True) > 0 for _ in range(CONTROLS))
+    raced = sum(_wrong_after_slow_writer(inputs, waits=False) > 0 for _ in range(CONTROLS))
     failures = [f"stream {index}: {count} elements are wrong" for index, count in enumerate(wrong) if count]
     if timing.overlap_ms <= 0 or timing.last_start_ms > 2 * timing.first_start_ms:
         failures.append(f"the streams did not work at the same time, so nothing was shown: {timing}")
@@ -111,11 +113,9 @@ def _warm_up(workload: Workload, stream: torch.cuda.Stream) -> None:
         workload.wrong_elements()
 
 
-def _wrong_after_slow_writer(settings: Settings, *, waits: bool) -> int:
+def _wrong_after_slow_writer(inputs: InputSet, *, waits: bool) -> int:
     """One result, computed on one stream from inputs that another stream still writes: how many elements are wrong."""
-    device = torch.device(settings.device)
-    # The same shapes as before: a kernel that is compiled first would outlast the writer's sleep.
-    inputs = make_input_set(settings.seed, batch=settings.batch_size, device=device)
+    device = inputs.points.device
     streams, points = inputs.fresh()
     points.zero_()
     writer, reader = _stream(device), _stream(device)
