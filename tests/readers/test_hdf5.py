@@ -91,10 +91,12 @@ def test_units_of_stamps(tmp_path, name, stamps, units, expected):
     [
         ([0.0, np.nan], None, r"dataset time: its stamp in row 1 is .*nan"),
         ([0.0, 1e300], None, "row 1"),
-        ([0, 2**62], "s", "do not fit int64"),
+        ([0, 2**62], "s", "more than 146 years from zero"),
+        ([-(2**62) - 1, 0], None, "more than 146 years from zero"),
+        ([0.0, 2.0**62], "ns", "row 1"),
         ([0, 1], "fortnights", "'fortnights', which is not one of ns"),
     ],
-    ids=["nan", "huge", "overflow", "unknown_unit"],
+    ids=["nan", "huge", "overflow", "far_apart", "far_apart_floats", "unknown_unit"],
 )
 def test_stamps_that_are_no_times(tmp_path, stamps, units, message):
     path = tmp_path / "a.h5"
@@ -130,9 +132,21 @@ def test_without_times_or_rate_the_remedy_is_a_rate(tmp_path):
     with open_recording(path, rate_hz=250) as opened:
         stream = opened.read_episode(0).streams["x"]
     assert (stream.clock, stream.times_ns.tolist()) == ("synthetic", [0, 4_000_000, 8_000_000, 12_000_000, 16_000_000])
-    for rate in (0.0, -1.0, float("nan")):
-        with pytest.raises(ArgumentError, match="rate_hz must be finite and greater than 0"):
+    for rate in (0.0, -1.0, float("nan"), 1e-7, 1e300):
+        with pytest.raises(ArgumentError, match=r"^rate_hz \(--source-rate\) must be 0\.000001 to 1e9, got "):
             open_recording(path, rate_hz=rate)
+
+
+def test_rows_that_would_last_for_centuries_are_refused(tmp_path):
+    """Without the check of `synthetic_ns` the stamps overflow int64, and the numbers are wrong in silence."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["x"] = np.arange(10_000.0)
+    with (
+        open_recording(path, rate_hz=1e-6) as opened,
+        pytest.raises(DamagedRecordingError, match=r"dataset x: its 10000 rows at 1e-06 Hz would last more than 146"),
+    ):
+        opened.read_episode(0)
 
 
 def test_robomimic_demonstrations_are_episodes_in_numerical_order(tmp_path):

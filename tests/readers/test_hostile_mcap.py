@@ -128,6 +128,24 @@ def test_a_schema_that_asks_for_more_than_a_message_holds(tmp_path):
         assert type(read_all(path)) is DamagedRecordingError
 
 
+@pytest.mark.parametrize(("kind", "second"), [("int64", "q"), ("float64", "d")])
+def test_a_schema_whose_stamps_fit_no_time(tmp_path, kind, second):
+    """Without the check the sum leaves int64, and the stream stands at a wrong time in silence."""
+    path = tmp_path / "a.mcap"
+    text = "std_msgs/Header header\nfloat64 temperature\n===\nMSG: std_msgs/Header\nbuiltin_interfaces/Time stamp\n"
+    text += f"===\nMSG: builtin_interfaces/Time\n{kind} sec\nuint32 nanosec"
+    with path.open("wb") as file:
+        writer = RawWriter(file)
+        writer.start()
+        schema = writer.register_schema("sensor_msgs/msg/Temperature", "ros2msg", text.encode())
+        channel = writer.register_channel("/t", "cdr", schema)
+        writer.add_message(channel, START_NS, b"\0\1\0\0" + struct.pack(f"<{second}IId", 2**60, 0, 1, 1.0), START_NS)
+        writer.finish()
+    error = read_all(path)
+    assert type(error) is DamagedRecordingError
+    assert "in its header's stamp, which fit no time" in str(error)
+
+
 @pytest.mark.parametrize("kind", ["truncated", "flipped", "sizes"])
 def test_damaged_mcap(joints_mcap, kind):
     data, clean, found = joints_mcap.read_bytes(), read_and_raise(joints_mcap), []

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robocache.errors import (
+    ArgumentError,
     ClosedError,
     DamagedRecordingError,
     RecordingLimitError,
@@ -59,6 +60,11 @@ def write_dataset(root, **info):
     }
     (root / "meta/info.json").write_text(json.dumps(described))
     return root
+
+
+def test_a_rate_for_what_has_times_is_refused(tmp_path):
+    with pytest.raises(ArgumentError, match="d: has times of its own; leave out rate_hz"):
+        open_recording(write_dataset(tmp_path / "d"), rate_hz=30)
 
 
 def test_v30_is_what_pyarrow_reads():
@@ -124,7 +130,10 @@ def test_frame_times_are_exact_however_late(fps, frame):
     ("info", "kind", "message"),
     [
         ({"codebase_version": "v1.0"}, UnknownFormatError, "is of version 'v1.0'; RoboCache reads v3.0 and v2.1"),
-        ({"fps": 0}, DamagedRecordingError, "fps is 0, not between"),
+        ({"fps": 0}, DamagedRecordingError, "fps is '0', not between"),
+        ({"fps": True}, DamagedRecordingError, "fps is 'True'"),
+        ({"fps": 10**400}, DamagedRecordingError, "fps is '1000"),
+        ({"features": {"x": {"dtype": ["float32"], "shape": [2]}}}, DamagedRecordingError, "'x' has the dtype"),
         ({"fps": "30"}, DamagedRecordingError, "fps is '30'"),
         ({"features": []}, DamagedRecordingError, r"features is '\[\]'"),
         ({"features": {"x": 3}}, DamagedRecordingError, "feature 'x' is '3'"),

@@ -6,15 +6,14 @@ Fletcher-32 filter is a wrong number that no reader can notice.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from robocache.errors import ArgumentError, DamagedRecordingError, RecordingLimitError, UnknownFormatError
+from robocache.errors import DamagedRecordingError, RecordingLimitError, UnknownFormatError
 from robocache.readers.hdf5_layout import TimeAxis, flavour_of, kind_and_columns, nanoseconds, time_axis
 from robocache.readers.hdf5_tree import COPY, Hdf5File
-from robocache.readers.limits import Limits
+from robocache.readers.limits import MAX_RATE_HZ, MIN_RATE_HZ, Limits
 from robocache.readers.recording import OpenRecording, ascending_stream, requested_streams
 from robocache.records import Episode, Int64, RecordedStream
 
@@ -44,8 +43,6 @@ class Hdf5Recording(OpenRecording):
     format = "hdf5"
 
     def __init__(self, path: Path, *, limits: Limits, rate_hz: float | None = None) -> None:
-        if rate_hz is not None and not (math.isfinite(rate_hz) and rate_hz > 0):
-            raise ArgumentError(f"rate_hz must be finite and greater than 0, got {rate_hz!r}")
         self._file = Hdf5File(path, limits)
         try:
             self._tree = self._file.tree()
@@ -76,7 +73,9 @@ class Hdf5Recording(OpenRecording):
                 axes[name] = axis
         if not axes:
             reasons = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:3]) or "it holds no dataset"
-            remedy = "give a rate with open_recording(path, rate_hz=...)" if datasets else "is this a recording?"
+            remedy = "is this a recording?"
+            if datasets:
+                remedy = "give a rate: open_recording(path, rate_hz=...), or --source-rate on the command line"
             raise UnknownFormatError(self.path, f"has no stream with a time ({reasons})", remedy=remedy)
         names = requested_streams(self.path, streams, axes)
         made = self._streams(names, prefix, datasets, axes)
@@ -93,7 +92,7 @@ class Hdf5Recording(OpenRecording):
             values = self._file.read(datasets[name], prefix + name)
             axis = axes[name]
             if axis.dataset is None:
-                times_ns = axis.synthetic_ns(len(values))
+                times_ns = self._synthetic(axis, len(values), prefix + name)
             else:
                 if axis.dataset not in stamps:
                     stamps[axis.dataset] = self._stamps(datasets[axis.dataset], prefix + axis.dataset)
@@ -106,6 +105,13 @@ class Hdf5Recording(OpenRecording):
                 remedy = "read fewer streams, or raise Limits(episode_bytes=...)"
                 raise RecordingLimitError(self.path, problem, place=f"dataset {name}", remedy=remedy)
         return made
+
+    def _synthetic(self, axis: TimeAxis, rows: int, full: str) -> Int64:
+        try:
+            return axis.synthetic_ns(rows)
+        except ValueError as error:
+            remedy = "give rate_hz=..., or --source-rate on the command line"
+            raise DamagedRecordingError(self.path, str(error), place=f"dataset {full}", remedy=remedy) from error
 
     def _stamps(self, dataset: Dataset, full: str) -> Int64:
         values = self._file.read(dataset, full)[:, 0]
@@ -127,9 +133,10 @@ class Hdf5Recording(OpenRecording):
 
     def _check_rate(self) -> None:
         rate_hz = self._rate_hz
-        if rate_hz is not None and not (math.isfinite(rate_hz) and 1e-6 <= rate_hz <= 1e9):
+        if rate_hz is not None and not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:  # also true for NaN
             problem = f"declares a rate of {rate_hz!r} Hz, not between 0.000001 and 1000000000"
-            raise DamagedRecordingError(self.path, problem, place=self._flavour.rate_source, remedy="give rate_hz=...")
+            remedy = "give rate_hz=..., or --source-rate on the command line"
+            raise DamagedRecordingError(self.path, problem, place=self._flavour.rate_source, remedy=remedy)
 
 
 def _below(prefix: str, found: Mapping[str, _Value]) -> dict[str, _Value]:

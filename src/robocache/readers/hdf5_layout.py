@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robocache.readers.hdf5_tree import Hdf5File, Tree
+from robocache.readers.limits import REACH_NS
 from robocache.records import Int64, Kind
 
 if TYPE_CHECKING:
@@ -59,7 +60,13 @@ class TimeAxis:
     rate_hz: float = 0.0
 
     def synthetic_ns(self, count: int) -> Int64:
-        """T = k / rate, each rounded on its own so that the error never grows."""
+        """T = k / rate, each rounded on its own so that the error never grows.
+
+        Raises:
+            ValueError: The last would be beyond `REACH_NS`.
+        """
+        if count * 1e9 / self.rate_hz > REACH_NS:
+            raise ValueError(f"its {count} rows at {self.rate_hz:g} Hz would last more than 146 years")
         return np.asarray(np.rint(np.arange(count) * 1e9 / self.rate_hz), dtype=np.int64)
 
 
@@ -123,7 +130,7 @@ def nanoseconds(values: npt.NDArray[np.generic], name: str, units: str | None) -
     """Stamps in int64 nanoseconds: floats are seconds and integers nanoseconds unless name or units say otherwise.
 
     Raises:
-        ValueError: Stamps that are not finite, or beyond int64, or units that are not known.
+        ValueError: Stamps that are not finite, or beyond `REACH_NS`, or units that are not known.
     """
     match = _TIME.fullmatch(name.rpartition("/")[2])
     is_float = values.dtype.kind == "f"
@@ -131,10 +138,10 @@ def nanoseconds(values: npt.NDArray[np.generic], name: str, units: str | None) -
     if unit not in _UNITS:
         raise ValueError(f"its stamps are in {unit!r}, which is not one of {', '.join(_UNITS)}")
     scale = _UNITS[unit]
-    reach = float(2**63 - 1) / scale
+    reach = REACH_NS / scale
     if not is_float:
         if len(values) and (int(values.max()) > reach or int(values.min()) < -reach):
-            raise ValueError("its stamps do not fit int64 nanoseconds")
+            raise ValueError("its stamps are more than 146 years from zero")
         return np.asarray(values.astype(np.int64) * scale, dtype=np.int64)
     seconds = values.astype(np.float64)
     if not np.all(np.abs(seconds) < reach):  # also false for NaN

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -114,9 +113,11 @@ def open_dataset(root: Path, limits: Limits) -> Dataset:
     if version not in VERSIONS:
         remedy = f"RoboCache reads {' and '.join(VERSIONS)}; convert it with LeRobot's own script"
         raise UnknownFormatError(root / "meta" / "info.json", f"is of version {version!r}", remedy=remedy)
-    fps = float(info["fps"]) if isinstance(info.get("fps"), (int, float)) else math.nan
-    if not (math.isfinite(fps) and 1e-3 <= fps <= 1e6):
-        raise _wrong(root, f"fps is {info.get('fps')!r}, not between 0.001 and 1000000")
+    declared_fps = info.get("fps")
+    # Compared as it is: an int may be beyond every float. True is an int too.
+    if not isinstance(declared_fps, int | float) or declared_fps is True or not 1e-3 <= declared_fps <= 1e6:
+        raise _wrong(root, f"fps is {str(declared_fps)[:60]!r}, not between 0.001 and 1000000")
+    fps = float(declared_fps)
     declared = _entry(root, info, "features", dict)
     features, skipped = _features(root, declared)
     episodes = _episodes_v30(root, limits) if version == "v3.0" else _episodes_v21(root, info, limits)
@@ -141,6 +142,8 @@ def _features(root: Path, declared: Mapping[str, Any]) -> tuple[dict[str, Featur
         if not isinstance(entry, dict) or not isinstance(entry.get("shape"), list):
             raise _wrong(root, f"feature {name!r} is {str(entry)[:60]!r}, not a dtype and a shape")
         dtype, shape = entry.get("dtype"), entry["shape"]
+        if not isinstance(dtype, str):
+            raise _wrong(root, f"feature {name!r} has the dtype {str(dtype)[:60]!r}")
         if dtype not in _NUMBERS:
             skipped[name] = f"its values are {dtype}, not numbers"
         elif len(shape) != 1:

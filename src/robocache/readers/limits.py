@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from robocache.errors import ArgumentError
 
 MiB = 2**20
+MIN_RATE_HZ, MAX_RATE_HZ = 1e-6, 1e9
+REACH_NS = 2**62  # 146 years from zero, either way: two stamps so near are less than an int64 apart
 
 
 @dataclass(frozen=True)

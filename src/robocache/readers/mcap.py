@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError
-from robocache.readers.limits import Limits
+from robocache.readers.limits import REACH_NS, Limits
 from robocache.readers.mcap_records import CHANNEL, HEADER, MESSAGE, RECOVER, SCHEMA, Block, McapFile
 from robocache.readers.recording import OpenRecording, requested_streams
 from robocache.readers.ros2_layout import LayoutError
@@ -26,7 +26,6 @@ from robocache.records import Episode, RecordedStream
 
 _PREFIX = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<BQHIQQ")
-MAX_NS = 2**63 - 1
 
 
 @dataclass
@@ -129,8 +128,8 @@ class McapRecording(OpenRecording):
             ) from None
         if topic is None:
             return
-        if log_ns > MAX_NS or publish_ns > MAX_NS:
-            raise self._damage(block, at, f"a message is stamped {max(log_ns, publish_ns)} ns, after the year 2262")
+        if log_ns > REACH_NS or publish_ns > REACH_NS:
+            raise self._damage(block, at, f"a message is stamped {max(log_ns, publish_ns)} ns, after the year 2116")
         try:
             topic.add(block.data[at + _MESSAGE.size : following], log_ns, publish_ns)
         except LayoutError as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robocache.errors import DamagedRecordingError, RecordingNotFoundError, UnknownFormatError
-from robocache.readers.limits import Limits
+from robocache.errors import ArgumentError, DamagedRecordingError, RecordingNotFoundError, UnknownFormatError
+from robocache.readers.limits import MAX_RATE_HZ, MIN_RATE_HZ, Limits
 
 if TYPE_CHECKING:
     from robocache.readers.recording import Recording
@@ -24,11 +24,12 @@ def open_recording(path: str | Path, *, rate_hz: float | None = None, limits: Li
     Args:
         path: An MCAP or HDF5 file; a folder with a LeRobot dataset; or a folder around exactly one MCAP or HDF5
             file, such as a rosbag2 folder.
-        rate_hz: Rate of an HDF5 file's datasets without times; overrides what the file says. The other formats have
-            times, and ignore it.
+        rate_hz: Rate of an HDF5 file's datasets without times, 1e-6 to 1e9; overrides what the file says. The other
+            formats have times, and refuse it.
         limits: What the file may make the reader allocate.
 
     Raises:
+        ArgumentError: A rate that is none, or for a format that has times.
         RecordingNotFoundError: There is nothing, or it may not be read.
         UnknownFormatError: It is none of the formats.
         DamagedRecordingError: It is empty, or what it says of itself is damaged.
@@ -39,6 +40,8 @@ def open_recording(path: str | Path, *, rate_hz: float | None = None, limits: Li
         >>> with open_recording("husky.mcap") as recording:        # doctest: +SKIP
         ...     episode = recording.read_episode(0)
     """
+    if rate_hz is not None and not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:  # also true for NaN
+        raise ArgumentError(f"rate_hz (--source-rate) must be 0.000001 to 1e9, got {rate_hz!r}")
     location = Path(path)
     limits = Limits() if limits is None else limits
     try:
@@ -50,6 +53,11 @@ def open_recording(path: str | Path, *, rate_hz: float | None = None, limits: Li
     return _open_folder(location, limits, rate_hz) if is_folder else _open_file(location, limits, rate_hz)
 
 
+def _refuse_rate(path: Path, rate_hz: float | None) -> None:
+    if rate_hz is not None:
+        raise ArgumentError(f"{path}: has times of its own; leave out rate_hz (--source-rate), which is for HDF5 files")
+
+
 def _open_file(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
     if not path.is_file():
         raise RecordingNotFoundError(path, "is neither a file nor a folder", remedy="name a recording on disk")
@@ -57,6 +65,7 @@ def _open_file(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
     if head == MCAP_MAGIC:
         from robocache.readers.mcap import McapRecording
 
+        _refuse_rate(path, rate_hz)
         return McapRecording(path, limits=limits)
     if _hdf5_superblock(path) is not None:
         from robocache.readers.hdf5 import Hdf5Recording
@@ -77,6 +86,7 @@ def _open_folder(path: Path, limits: Limits, rate_hz: float | None) -> Recording
     if (path / "meta" / "info.json").is_file():
         from robocache.readers.lerobot import LeRobotRecording
 
+        _refuse_rate(path, rate_hz)
         return LeRobotRecording(path, limits=limits)
     try:
         files = sorted(

@@ -175,9 +175,17 @@ def _columns(layout: Layout, part: Part) -> tuple[str, ...]:
 
 
 def _with_header(layout: Layout, messages: Bytes, stamps: Int64) -> Int64:
-    """Columns log, publish, header; header is 0 where the message has none."""
+    """Columns log, publish, header; header is 0 where the message has none.
+
+    Raises:
+        LayoutError: A stamp that is no time; a damaged definition can make it of any number.
+    """
     header = np.zeros(len(messages), np.int64)
     if all(path in layout.places and layout.places[path].count == 1 for path in STAMP):
-        seconds, nanoseconds = (layout.values(path, messages)[:, 0].astype(np.int64) for path in STAMP)
+        parts = [layout.values(path, messages)[:, 0] for path in STAMP]
+        for part in parts:
+            if not np.all(np.abs(part.astype(np.float64)) < 2**32):  # also true for NaN
+                raise LayoutError(f"has {part.tolist()[:3]} in its header's stamp, which fit no time")
+        seconds, nanoseconds = (part.astype(np.int64) for part in parts)
         header = seconds * 1_000_000_000 + nanoseconds
     return np.concatenate([stamps, header[:, None]], axis=1)
