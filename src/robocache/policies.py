@@ -38,7 +38,10 @@ def duration_ns(duration: str) -> int:
     if match is None:
         message = f"{duration!r} is not a duration: write a number and one of ns, us, ms, s, min, like '50ms'"
         raise ArgumentError(message)
-    return round(float(match[1]) * _NANOSECONDS[match[2]])
+    nanoseconds = float(match[1]) * _NANOSECONDS[match[2]]
+    if nanoseconds >= 2**63:
+        raise ArgumentError(f"{duration[:40]!r} is longer than int64 nanoseconds hold, which is 292 years")
+    return round(nanoseconds)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,12 @@ from robocache.readers import SyntheticRobot, open_recording
 from robocache.records import Episode, RecordedStream
 
 
+def test_statistics_of_numbers_near_the_largest_float_warn_of_nothing():
+    huge = FeatureStatistics.of(np.full((3, 1), 1e308))
+    lists = FeatureStatistics.together([huge, huge]).as_lists()
+    assert (lists["max"], lists["mean"]) == ([1e308], [np.inf])
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dataset")

@@ -130,7 +130,7 @@ def test_rows_with_a_nan_are_no_samples_but_a_column_that_is_never_filled_loses_
     [
         ((recorded("a", []),), Align(Rate(1)), r"^run\.mcap: stream 'a' of episode_000000 has no samples; leave"),
         ((recorded("a", [0], [[np.nan]]),), Align(Rate(1)), r"has no sample without a NaN; leave"),
-        ((), Align(Rate(1)), r"^run\.mcap, episode_000000: no streams to align$"),
+        ((), Align(Rate(1)), r"^run\.mcap, episode_000000: no streams to align; name a recording"),
         (
             (recorded("a", [0, MS]), recorded("b", [5 * MS])),
             Align(Rate(1)),

@@ -17,6 +17,17 @@ def test_a_rate_that_is_no_rate_is_refused_with_its_value(hz):
         Rate(hz)
 
 
+@pytest.mark.parametrize("hz", [10**400, 10**5000, Fraction(10) ** 400, Fraction(1, 10**5000)], ids=range(4))
+def test_a_rate_beyond_every_float_is_refused_like_any_other(hz):
+    with pytest.raises(ArgumentError, match=r"^rate must be a number of frames a second, 0\.000001 to 1e9; got "):
+        Rate(hz)
+
+
+def test_a_latency_beyond_int64_is_refused():
+    with pytest.raises(ArgumentError, match="is longer than int64 nanoseconds hold"):
+        From("/imu", latency="9" * 400 + "s")
+
+
 def test_a_float_rate_means_the_decimal_it_is_written_as():
     assert Rate(29.97).exact_hz == Fraction(2997, 100)
     assert Rate(np.float64(0.1)).exact_hz == Fraction(1, 10)

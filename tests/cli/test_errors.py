@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from robocache.align import Rate
+from robocache.cli import conversion
+from robocache.cli.conversion import Settings
 from robocache.cli.main import app
 from robocache.ops import native_library
 
@@ -40,7 +43,7 @@ def husky(recordings, tmp_path):
     return copy
 
 
-@pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf", "abc", "1/0", "", "3e9"])
+@pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf", "abc", "1/0", "", "3e9", "1e999999999", "1e-9999", "1.5/2"])
 def test_a_bad_rate_is_shown(refused, tmp_path, rate):
     line = refused("align", tmp_path / "any", "--rate", rate, "--out", tmp_path / "out")
     assert "rate must be a number of frames a second" in line
@@ -141,6 +144,27 @@ def test_a_backend_that_cannot_run_says_why(refused, tmp_path, husky, monkeypatc
     line = refused("align", husky, "--rate", 50, "--out", tmp_path / "out", "--backend", "native")
     assert "backend='native' cannot run" in line
     assert "install a C compiler" in line
+
+
+@pytest.mark.parametrize("rate", ["1e400", "1e-400"])
+def test_a_rate_beyond_every_float_is_no_crash(refused, tmp_path, rate):
+    assert "0.000001 to 1e9" in refused("align", tmp_path / "any", "--rate", rate, "--out", tmp_path / "out")
+
+
+def test_a_source_rate_that_would_be_ignored_is_refused(refused, husky):
+    assert f"{husky}: has times of its own; leave out" in refused("inspect", husky, "--source-rate", 100)
+    assert "(--source-rate) must be 0.000001 to 1e9, got nan" in refused("inspect", husky, "--source-rate", "nan")
+
+
+def test_no_stream_at_all_is_refused(refused, tmp_path, husky):
+    line = refused("align", husky, "--rate", 5, "--out", tmp_path / "out", "--streams", " , ")
+    assert "--streams names no stream, got ' , '; leave it out" in line
+
+
+def test_the_compiled_backend_computes_on_the_cpu_also_beside_a_gpu(monkeypatch):
+    monkeypatch.setattr(conversion, "is_cuda_available", lambda: True)
+    devices = {backend: Settings(Rate(50), backend=backend).device for backend in (None, "cuda", "native", "pytorch")}
+    assert devices == {None: "cuda", "cuda": "cuda", "native": "cpu", "pytorch": "cuda"}
 
 
 @pytest.mark.parametrize("size", ["0", "-1", "nan", "inf"])

@@ -43,7 +43,7 @@ class FeatureStatistics:
         floats = values.astype(np.float64)
         is_present = ~np.isnan(floats)
         present = is_present.sum(axis=0).astype(np.float64)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):  # of numbers near the largest float, infinity is the answer
             mean = np.where(is_present, floats, 0.0).sum(axis=0) / present
             variance = np.where(is_present, (floats - mean) ** 2, 0.0).sum(axis=0) / present
         low, high = np.fmin.reduce(floats), np.fmax.reduce(floats)
@@ -54,7 +54,7 @@ class FeatureStatistics:
         """Of several episodes as if they were one."""
         present = np.stack([part.present for part in parts])
         total = present.sum(axis=0)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             weights = present / total
             mean = _weighted(weights, [part.mean for part in parts])
             spread = [part.variance + (part.mean - mean) ** 2 for part in parts]

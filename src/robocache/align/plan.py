@@ -73,7 +73,7 @@ def plan_alignment(episode: Episode, spec: Align) -> Plan:
     """
     wanted = spec.streams if spec.streams is not None else {name: From(name) for name in episode.streams}
     if not wanted:
-        raise ArgumentError(f"{episode.source}, {episode.name}: no streams to align")
+        raise ArgumentError(f"{episode.source}, {episode.name}: no streams to align; name a recording that has some")
     streams = tuple(_plan_stream(episode, name, source) for name, source in wanted.items())
     start_ns, end_ns = _span(streams, spec.span, episode)
     if isinstance(spec.clock, Follow):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from robocache.errors import ArgumentError
 from robocache.policies import Policy, duration_ns
 
 MAX_RATE_HZ = 1_000_000_000  # one frame a nanosecond, the finest that int64 nanoseconds can tell apart
+MIN_RATE_HZ = Fraction(1, 1_000_000)  # one frame in eleven days
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Rate:
     """A clock of its own: frame k is at `start + round(k * 1e9 / hz)` nanoseconds, without drift.
 
     Args:
-        hz: Frames a second, greater than 0 and at most 1e9. A float means the decimal number it is written as (29.97
+        hz: Frames a second, from 1e-6 to 1e9. A float means the decimal number it is written as (29.97
             is 2997/100); a `Fraction` says rates like 30000/1001 exactly.
 
     Raises:
@@ -32,9 +32,10 @@ class Rate:
     def __post_init__(self) -> None:
         hz: object = self.hz
         is_number = isinstance(hz, numbers.Real) and not isinstance(hz, bool)
-        if not is_number or not (math.isfinite(self.hz) and 0 < self.hz <= MAX_RATE_HZ):
-            shown = str(hz) if is_number else repr(hz)
-            raise ArgumentError(f"rate must be a number of frames a second, more than 0, at most 1e9; got {shown}")
+        # Compared as it is: a ratio may be beyond every float. NaN is in no range.
+        if not is_number or not MIN_RATE_HZ <= self.hz <= MAX_RATE_HZ:
+            shown = _shown(hz) if is_number else repr(hz)
+            raise ArgumentError(f"rate must be a number of frames a second, 0.000001 to 1e9; got {shown}")
 
     @property
     def exact_hz(self) -> Fraction:
@@ -131,3 +132,12 @@ class Align:
             raise ArgumentError(f"clock follows {self.clock.stream!r}, but streams has: {names}")
         # A copy, so that the caller's later edits do not reach into a frozen description.
         object.__setattr__(self, "streams", dict(self.streams))
+
+
+def _shown(number: object) -> str:
+    # Python writes no whole number of more than 4300 digits.
+    if isinstance(number, numbers.Rational):
+        ratio = Fraction(number)
+        if max(abs(ratio.numerator), ratio.denominator) > 10**100:
+            return "a number of more than 100 digits"
+    return str(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,8 @@ from robocache.errors import ArgumentError
 if TYPE_CHECKING:
     from robocache.align import Rate
     from robocache.cli.conversion import Conversion
+
+_RATE = re.compile(r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3}|/[0-9]{1,30})?")
 
 
 class Backend(str, Enum):  # noqa: UP042  typer shows the values of this kind of enum
@@ -60,7 +63,7 @@ def command(
     from robocache.readers import open_recording
 
     printer = Printer(json_output=json_output)
-    names = None if streams is None else tuple(name.strip() for name in streams.split(",") if name.strip())
+    names = _parsed_names(streams)
     settings = Settings(_parsed_rate(rate), span.value, names, backend.value if backend else None, voxel_size, task)
     check_output(out, overwrite=overwrite)
     with open_recording(path, rate_hz=source_rate) as recording, staged_folder(out, overwrite=overwrite) as folder:
@@ -75,13 +78,25 @@ def command(
         printer.say(f"wrote {out}: LeRobot v3.0, {conversion.frames} frames; look at {out / 'report.html'}")
 
 
+def _parsed_names(streams: str | None) -> tuple[str, ...] | None:
+    if streams is None:
+        return None
+    names = tuple(name.strip() for name in streams.split(",") if name.strip())
+    if not names:
+        raise ArgumentError(f"--streams names no stream, got {streams!r}; leave it out to take all of them")
+    return names
+
+
 def _parsed_rate(text: str) -> Rate:
     from robocache.align import Rate
 
+    message = f"--rate must be a number of frames a second, such as 50 or 30000/1001, got {text[:100]!r}"
+    # What Fraction would take hours for, such as 1e999999999, never reaches it.
+    if _RATE.fullmatch(text.strip()) is None:
+        raise ArgumentError(message)
     try:
         hz = Fraction(text.strip())
-    except (ValueError, ZeroDivisionError) as error:
-        message = f"--rate must be a number of frames a second, such as 50 or 30000/1001, got {text!r}"
+    except (ValueError, ZeroDivisionError) as error:  # such as 1.5/2, and 1/0
         raise ArgumentError(message) from error
     return Rate(hz)
 
