@@ -10,6 +10,7 @@ import torch
 
 from robocache import ops
 from robocache.errors import ArgumentError
+from robocache.stress import burn_in as burn_in_module
 from robocache.stress import repeated_allocation as repeated_allocation_module
 from robocache.stress.burn_in import Check, Hooks, burn_in
 from robocache.stress.concurrency import concurrent_inference
@@ -115,9 +116,31 @@ def test_a_burn_in_of_two_seconds_still_checks_once():
     report = burn_in(SHORT, hooks)
     assert report.passed, report
     assert checks[-1].iteration == report.iterations
-    assert lines[-3].startswith(f"[0.00h] Iter {report.iterations}: GPU=")
+    checked = [line for line in lines if line.startswith("[")]
+    assert checked[-1].startswith(f"[0.00h] Iter {report.iterations}: GPU=")
+    assert tuple(lines[lines.index(checked[-1]) + 1 : -2]) == report.undecided
     assert lines[-2:] == ["", f"✓ Burn-in complete: {report.iterations} iterations, no memory leaks"]
     assert len(beats) >= len(checks)
+
+
+def test_the_last_check_is_shown_even_right_after_another(monkeypatch):
+    monkeypatch.setattr(burn_in_module, "ITERATIONS_PER_CHECK", 1)
+    monkeypatch.setattr(burn_in_module, "_WARM_UP_ITERATIONS", (2, 2))
+    monkeypatch.setattr(burn_in_module, "_SECONDS_PER_LINE", 60.0)  # the last check is within it
+    lines, checks = [], []
+    hooks = Hooks(lines=lines.append, on_check=checks.append, should_stop=lambda: len(checks) >= 3)
+    report = burn_in(Settings(batch_size=1, device=SHORT.device), hooks)
+    checked = [line for line in lines if line.startswith("[")]
+    assert [f"Iter {report.iterations}:" in line for line in checked] == [False, True]
+    assert len(checks) == 3
+
+
+def test_a_counter_without_a_verdict_is_shown():
+    lines = []
+    report = repeated_operation("voxelize_pointcloud", SHORT, lines.append, iterations=140)
+    assert report.passed
+    assert lines[1:] == list(report.undecided)
+    assert "INCONCLUSIVE heap_bytes: 40 readings are too few, 64 are needed: run longer" in lines
 
 
 def test_a_burn_in_told_to_stop_says_what_it_knows():

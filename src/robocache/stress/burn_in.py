@@ -100,6 +100,7 @@ class _BurnIn:
         self._baseline = (0.0, 0.0)
         self._last: Check | None = None
         self._most_leaked = [0.0, 0.0]
+        self._is_last_shown = False
         self._was_stopped = False
         self._next_line = self._next_beat = 0.0
 
@@ -126,6 +127,8 @@ class _BurnIn:
                 return
         if self._last is None or self._last.iteration != self._iteration:
             self._check(is_last=True)
+        elif not self._is_last_shown:
+            self.hooks.lines(str(self._last))
 
     def report(self) -> Report:
         """What it comes to."""
@@ -157,6 +160,8 @@ class _BurnIn:
                 "was_stopped": str(self._was_stopped),
             },
         )
+        for verdict in report.undecided:
+            self.hooks.lines(verdict)
         self.hooks.lines("")
         self.hooks.lines(_last_line(report, was_stopped=self._was_stopped))
         return report
@@ -185,7 +190,8 @@ class _BurnIn:
         self._last = Check(hours, self._iteration, gpu, leaks[0], cpu, leaks[1], wrong)
         self._beat()
         now = time.monotonic()
-        if is_last or wrong or now >= self._next_line:
+        self._is_last_shown = bool(is_last or wrong or now >= self._next_line)
+        if self._is_last_shown:
             self.hooks.lines(str(self._last))
             self._next_line = now + max(_SECONDS_PER_LINE, self.settings.seconds / _MOST_LINES)
         if self.hooks.on_check is not None:

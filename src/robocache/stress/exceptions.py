@@ -148,7 +148,7 @@ def exceptions(settings: Settings, lines: Lines = silent, *, iterations: int = I
                 monitor.read(iteration)
     seconds = time.monotonic() - started
     lines(f"{iterations} iterations, {run.invalid} invalid of {len(run.tried)} kinds, {len(run.failures)} failures")
-    return Report(
+    report = Report(
         "exceptions",
         settings.device,
         iterations=iterations,
@@ -157,6 +157,9 @@ def exceptions(settings: Settings, lines: Lines = silent, *, iterations: int = I
         verdicts=monitor.verdicts(),
         measured={"invalid": run.invalid, "kinds": len(run.tried), "canaries": iterations},
     )
+    for verdict in report.undecided:
+        lines(verdict)
+    return report
 
 
 def _fuse(streams: list[Tensor], at: int, other: Tensor) -> Tensor:

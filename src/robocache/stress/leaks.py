@@ -40,7 +40,8 @@ class Verdict:
     Args:
         counter: Which counter.
         outcome: PASS: no leak beyond the budget. FAIL: one. INCONCLUSIVE: too few readings, still settling, or too
-            noisy to say. INVALID: the counter could not be read. Only PASS is a pass; INVALID never is.
+            noisy to say. INVALID: the counter could not be read. INVALID is as bad as FAIL; INCONCLUSIVE is
+            shown, and fails nothing.
         why: The reason, with numbers.
         growth_per_day: Theil-Sen slope, projected to 24 hours.
         least_per_day: Lower end of its 99 % confidence interval.

@@ -56,7 +56,7 @@ def repeated_operation(
     Args:
         name: Which operation.
         settings: Device and seed.
-        lines: Gets one line at the end.
+        lines: Gets one line at the end, and one for each counter without a verdict.
         iterations: How often.
         after_iteration: Called after each iteration; a test makes it leak.
     """
@@ -76,7 +76,7 @@ def repeated_operation(
     seconds = time.monotonic() - started
     wrong_results = int(wrong)
     lines(f"{name}: {iterations} iterations in {seconds:.1f} s, {wrong_results} wrong results")
-    return Report(
+    report = Report(
         f"repeated {name}",
         settings.device,
         iterations=iterations,
@@ -88,6 +88,9 @@ def repeated_operation(
             "milliseconds_per_reading": monitor.milliseconds_per_reading,
         },
     )
+    for verdict in report.undecided:
+        lines(verdict)
+    return report
 
 
 def _is_wrong(result: Tensor, call: Call) -> Tensor:

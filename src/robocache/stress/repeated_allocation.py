@@ -79,7 +79,7 @@ def repeated_allocation(
     )
     failures = [f"{wrong} of {cycles} grids are wrong"] if wrong else []
     failures += _judge(outcome, out_of_memory_rounds)
-    return Report(
+    report = Report(
         "repeated-allocation",
         settings.device,
         iterations=cycles,
@@ -92,6 +92,9 @@ def repeated_allocation(
             "error_types": ", ".join(outcome.kinds),
         },
     )
+    for verdict in report.undecided:
+        lines(verdict)
+    return report
 
 
 class _Grid:

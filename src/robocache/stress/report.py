@@ -50,6 +50,11 @@ class Report:
             str(verdict) for verdict in self.verdicts if verdict.outcome in ("FAIL", "INVALID")
         )
 
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """The verdicts that say INCONCLUSIVE: they do not fail a run, and whoever reads its lines must see them."""
+        return tuple(str(verdict) for verdict in self.verdicts if verdict.outcome == "INCONCLUSIVE")
+
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {**asdict(self), "measured": dict(self.measured), "passed": self.passed}
