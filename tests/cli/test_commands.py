@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 
 import h5py
 import numpy as np
@@ -10,10 +11,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from robocache import __version__
+from robocache import __version__, readers
 from robocache.align.lerobot import feature_name
 from robocache.cli.main import app
-from robocache.readers import open_recording
+from robocache.readers import SyntheticRobot, open_recording
 
 
 def test_version(run):
@@ -60,6 +61,43 @@ def test_inspect_lists_every_episode_of_a_dataset(recordings, run):
     assert "left out observation.images.cam_high: its values are video, not numbers" in shown
     for index in range(7):
         assert f"episode_00000{index}" in shown
+
+
+def test_inspect_keeps_one_episode_of_many_in_memory(run, monkeypatch):
+    """Fails if inspect holds what it has read: a dataset may be larger than the memory."""
+    seen, most = [], 0
+
+    class Watched(SyntheticRobot):
+        def read_episode(self, index, streams=None):
+            nonlocal most
+            most = max(most, sum(one() is not None for one in seen))
+            episode = super().read_episode(index, streams)
+            seen.append(weakref.ref(episode))
+            return episode
+
+    monkeypatch.setattr(readers, "open_recording", lambda *_, **__: Watched(duration_s=1, episodes=8, lidar_points=8))
+    shown = run("inspect", "many").stdout
+    assert "episode_000007" in shown
+    assert most == 2  # the first, which is shown, and the one before
+
+
+def test_names_in_a_recording_do_not_reach_the_terminal_as_commands(tmp_path, run):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["fps"] = 10
+        file["a\x1b]0;title\x07[b]:robot:"] = np.arange(6.0)
+        file["skip\x1b[2J"] = np.zeros((6, 2, 2))
+    shown = run("inspect", path)
+    failed = CliRunner().invoke(
+        app, ["align", str(path), "--rate", "5", "--out", str(tmp_path / "o"), "--streams", "b"]
+    )
+    assert failed.exit_code == 2
+    for text in (shown.stdout, shown.stderr, failed.stderr):
+        assert "\x1b" not in text
+        assert "\x07" not in text
+    for text in (shown.stdout, failed.stderr):
+        assert r"a\x1b]0;title\x07[b]:robot:" in text
+    assert r"skip\x1b[2J" in shown.stdout
 
 
 def test_a_file_without_a_rate_takes_it_from_the_command_line(tmp_path, run, document):

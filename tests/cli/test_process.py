@@ -45,6 +45,23 @@ def test_json_is_all_there_is_on_stdout(tmp_path):
     assert "aligning 1/1" in done.stderr
 
 
+def test_progress_is_a_bar_on_a_terminal_and_leaves_stdout_alone(tmp_path):
+    master, terminal = os.openpty()
+    try:
+        arguments = ["demo", "--out", tmp_path / "demo", "--seconds", "1", "--json"]
+        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+        done = robocache(*arguments, capture_output=False, stdout=subprocess.PIPE, stderr=terminal, env=environment)
+        drawn = os.read(master, 65536).decode()
+    finally:
+        os.close(master)
+        os.close(terminal)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["command"] == "demo"
+    assert "\x1b[?25l" in drawn  # the cursor is hidden while the bar is drawn ...
+    assert drawn.index("━") < drawn.index("\x1b[?25h")  # ... and comes back
+    assert "aligning 1/1" not in drawn
+
+
 @pytest.mark.parametrize("arguments", [["doctor"], ["doctor", "--json"]], ids=" ".join)
 def test_a_reader_that_went_away_is_no_error(arguments):
     read_end, write_end = os.pipe()

@@ -15,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+# A recording may hold what a terminal obeys, such as ESC; people see it spelled out.
+_SPELLED_OUT = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\n")}
 PLAIN_WIDTH = 400  # columns of a table that is not on a terminal: wide enough to cut nothing
 
 
@@ -45,7 +47,7 @@ class Printer:
 
     def say(self, text: str = "") -> None:
         """Print a line for people."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
         """Print a table for people; the first `left` columns are text, the others numbers."""
@@ -53,16 +55,16 @@ class Printer:
         for index, title in enumerate(header):
             table.add_column(title, justify="left" if index < left else "right", overflow="fold")
         for row in rows:
-            table.add_row(*(_escaped(cell) for cell in row))
+            table.add_row(*(Text(printable(cell)) for cell in row))
         unbounded = self._console.options.update(width=PLAIN_WIDTH)
         if self._console.measure(table, options=unbounded).maximum <= self._console.width:
             self._console.print(table, highlight=False)
             return
         # Folded cells are hard to read: on a narrow terminal each row becomes a heading and a list.
         for row in rows:
-            self._console.print(row[0], style="bold", markup=False, highlight=False)
+            self._console.print(printable(row[0]), style="bold", markup=False, highlight=False)
             facts = ", ".join(f"{title} {cell}".strip() for title, cell in zip(header[1:], row[1:], strict=True))
-            self._console.print(Padding(Text(facts), (0, 0, 0, 2)), highlight=False)
+            self._console.print(Padding(Text(printable(facts)), (0, 0, 0, 2)), highlight=False)
 
     def skipped(self, attributes: Mapping[str, object]) -> None:
         """Print what a reader left out, so that nobody looks for it in vain."""
@@ -84,7 +86,9 @@ class Printer:
             def step(text: str) -> None:
                 nonlocal done
                 done += 1
-                console.print(f"{label} {done}/{total}: {text}", markup=False, highlight=False, soft_wrap=True)
+                console.print(
+                    f"{label} {done}/{total}: {printable(text)}", markup=False, highlight=False, soft_wrap=True
+                )
 
             yield step
             return
@@ -93,14 +97,19 @@ class Printer:
             task = progress.add_task(label, total=total)
 
             def move(text: str) -> None:
-                progress.update(task, advance=1, description=f"{label}: {_escaped(text)}")
+                progress.update(task, advance=1, description=f"{label}: {_escaped(printable(text))}")
 
             yield move
 
 
 def print_error(message: str) -> None:
     """Print one line, `error: ...`, on stderr."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelled out, such as `\\x1b`; lines stay lines."""
+    return text.translate(_SPELLED_OUT)
 
 
 def json_text(document: Mapping[str, object]) -> str:
@@ -125,8 +134,8 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def _console(*, stderr: bool) -> Console:
-    console = _Console(stderr=stderr)
-    return console if console.is_terminal else _Console(stderr=stderr, width=PLAIN_WIDTH)
+    console = _Console(stderr=stderr, emoji=False)
+    return console if console.is_terminal else _Console(stderr=stderr, emoji=False, width=PLAIN_WIDTH)
 
 
 def _escaped(text: str) -> str:

@@ -29,23 +29,29 @@ def command(
     from robocache.readers import open_recording, stream_statistics
 
     printer = Printer(json_output=json_output)
-    episodes: list[tuple[Episode, list[StreamStatistics]]] = []
+    shown: list[tuple[Episode, list[StreamStatistics]]] = []
+    documents: list[dict[str, Any]] = []
+    rows: list[tuple[str, ...]] = []
     with open_recording(path, rate_hz=source_rate) as recording:
         form, names = recording.format, recording.episode_names
         with printer.progress("reading", len(names)) as advance:
             for index, name in enumerate(names):
                 episode = recording.read_episode(index)
-                episodes.append((episode, [stream_statistics(stream) for stream in episode.streams.values()]))
+                statistics = [stream_statistics(stream) for stream in episode.streams.values()]
+                if json_output:
+                    documents.append(episode_document(episode, statistics))
+                rows.append(_summary(episode, statistics))
+                # Of the others only numbers stay, so that a dataset may be larger than the memory.
+                if index == 0 or len(names) <= MAX_TABLES:
+                    shown.append((episode, statistics))
                 advance(name)
-    printer.document(
-        {
-            "path": str(path),
-            "format": form,
-            "episodes": [episode_document(episode, statistics) for episode, statistics in episodes],
-        }
-    )
+    printer.document({"path": str(path), "format": form, "episodes": documents})
     if not json_output:
-        _print_recording(printer, path, form, episodes)
+        printer.say(f"{path}: {form}, {len(names)} episode{'s' * (len(names) != 1)}")
+        _print_episodes(printer, shown)
+        if len(shown) < len(names):
+            printer.say("\nall episodes (streams as in the first)")
+            printer.table(("episode", "duration", "samples", "gaps"), rows)
 
 
 def episode_document(episode: Episode, statistics: list[StreamStatistics]) -> dict[str, Any]:
@@ -104,24 +110,20 @@ def _row(episode: Episode, measured: StreamStatistics) -> tuple[str, ...]:
     )
 
 
-def _print_recording(
-    printer: Printer, path: Path, form: str, episodes: list[tuple[Episode, list[StreamStatistics]]]
-) -> None:
-    printer.say(f"{path}: {form}, {len(episodes)} episode{'s' * (len(episodes) != 1)}")
-    shown = episodes if len(episodes) <= MAX_TABLES else episodes[:1]
-    for episode, statistics in shown:
-        duration_s = max((measured.duration_ns for measured in statistics), default=0) / 1e9
-        printer.say(f"\n{episode.name}: {duration_s:.1f} s, {len(statistics)} streams")
+def _print_episodes(printer: Printer, episodes: list[tuple[Episode, list[StreamStatistics]]]) -> None:
+    for episode, statistics in episodes:
+        printer.say(f"\n{episode.name}: {_duration_s(statistics):.1f} s, {len(statistics)} streams")
         print_streams(printer, episode, statistics)
         printer.skipped(episode.attributes)
         if any(stream.has_synthetic_times for stream in episode.streams.values()):
             printer.say("  the file has no time axis: clock 'synthetic' is row / rate")
-    if len(shown) < len(episodes):
-        printer.say("\nall episodes (streams as in the first)")
-        rows = []
-        for episode, statistics in episodes:
-            duration_s = max((measured.duration_ns for measured in statistics), default=0) / 1e9
-            samples = sum(measured.count for measured in statistics)
-            gaps = sum(len(measured.gaps) for measured in statistics)
-            rows.append((episode.name, f"{duration_s:.1f} s", str(samples), str(gaps)))
-        printer.table(("episode", "duration", "samples", "gaps"), rows)
+
+
+def _summary(episode: Episode, statistics: list[StreamStatistics]) -> tuple[str, ...]:
+    samples = sum(measured.count for measured in statistics)
+    gaps = sum(len(measured.gaps) for measured in statistics)
+    return episode.name, f"{_duration_s(statistics):.1f} s", str(samples), str(gaps)
+
+
+def _duration_s(statistics: list[StreamStatistics]) -> float:
+    return max((measured.duration_ns for measured in statistics), default=0) / 1e9
