@@ -106,7 +106,7 @@ def burn_in_of_150_readings(after_iteration):
     hooks = Hooks(lines=lines.append, after_iteration=after_iteration, should_stop=should_stop)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Monitor, "__init__", watched)
-        settings = Settings(seconds=25, batch_size=2, device=SHORT.device)
+        settings = Settings(seconds=20, batch_size=2, device=SHORT.device)
         return lines, burn_in(settings, hooks, readings=5_000)
 
 
@@ -154,7 +154,7 @@ def test_a_check_that_objects_ends_the_burn_in():
         raise AssertionError(check.cpu_mb)
 
     with pytest.raises(AssertionError):
-        burn_in(SHORT, Hooks(on_check=object_to))
+        burn_in(Settings(seconds=1, device=SHORT.device), Hooks(on_check=object_to))
 
 
 def test_the_lines_are_those_of_the_readme():

@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.stress, pytest.mark.timeout(120)]
 SHORT = Settings(seconds=2, batch_size=2, device=choose_device({}))
 
 
-def short_back_pressure():
-    return back_pressure(SHORT, samples=16, delay_s=0.02)
+def short_back_pressure(rounds=20):
+    return back_pressure(SHORT, samples=16, delay_s=0.02, rounds=rounds)
 
 
 def test_back_pressure_passes_when_nothing_is_broken():
@@ -80,7 +80,7 @@ BACK_PRESSURE_FAULTS = {
 def test_back_pressure_finds_a_broken_prefetcher(fault, monkeypatch):
     with monkeypatch.context() as patch:
         fault(patch)
-        report = short_back_pressure()
+        report = short_back_pressure(rounds=8)
     assert BACK_PRESSURE_FAULTS[fault] in " ".join(report.failures)
 
 
@@ -100,5 +100,5 @@ def test_back_pressure_ends_by_itself_when_no_sample_comes(monkeypatch):
     monkeypatch.setattr(
         ByteBudget, "_give_back", lambda self, place: None if place.state == "held" else give_back(self, place)
     )
-    report = back_pressure(SHORT, samples=16, delay_s=0.02, rounds=0)
-    assert report.failures[0] == "only 4 samples came within 4 s"
+    report = back_pressure(SHORT, samples=16, delay_s=0.0125, rounds=0)
+    assert report.failures[0] == "only 4 samples came within 3 s"

@@ -120,7 +120,7 @@ class _Inputs:
         seeds = range(settings.seed, settings.seed + INPUT_SETS)
         self.device = settings.device
         self.host = [make_input_set(seed, batch=settings.batch_size) for seed in seeds]
-        self.expected = [make_input_set(seed, batch=settings.batch_size, device=settings.device) for seed in seeds]
+        self.expected = [inputs.to(settings.device) for inputs in self.host]
         self.sample_bytes = max(sample.nbytes for sample in Producer(self.host, samples=INPUT_SETS))
 
     def prefetch(self, producer: Producer) -> tuple[ByteBudget, Prefetcher[Sample]]:

@@ -54,6 +54,16 @@ class InputSet:
         """How many elements both results have together."""
         return self.lowest.numel() + self.grid.numel()
 
+    def to(self, device: str | torch.device) -> InputSet:
+        """The same on another device."""
+        return InputSet(
+            streams=tuple(each.to(device) for each in self.streams),
+            points=self.points.to(device),
+            lowest=self.lowest.to(device),
+            highest=self.highest.to(device),
+            grid=self.grid.to(device),
+        )
+
     def fresh(self) -> tuple[list[Tensor], Tensor]:
         """The inputs in new memory."""
         return [stream.clone() for stream in self.streams], self.points.clone()
@@ -84,13 +94,7 @@ def make_input_set(seed: int, *, batch: int, device: str | torch.device = "cpu")
         points, None, GRID_MIN, (VOXEL_SIZE,) * 3, GRID, "occupancy", None, "drop"
     )
     pairs = [each for pair in zip(data, times, strict=True) for each in pair]
-    return InputSet(
-        streams=tuple(each.to(device) for each in (*pairs, targets)),
-        points=points.to(device),
-        lowest=lowest.to(device),
-        highest=highest.to(device),
-        grid=grid.to(device),
-    )
+    return InputSet((*pairs, targets), points, lowest, highest, grid).to(device)
 
 
 def infer(streams: list[Tensor], points: Tensor) -> tuple[Tensor, Tensor]:
