@@ -139,6 +139,15 @@ def test_an_output_that_cannot_be_written_is_named(refused, tmp_path, husky):
     assert "/proc/out: cannot be written" in line
 
 
+def test_names_that_are_not_utf_8_are_refused(refused, tmp_path, husky):
+    name = b"\xff".decode(errors="surrogateescape")
+    line = refused("align", husky, "--rate", 50, "--out", tmp_path / name)
+    assert r"\udcff': is a name that is not UTF-8; name another folder" in line
+    path = husky.rename(tmp_path / f"{name}.mcap")
+    for command in (["inspect", path], ["align", path, "--rate", 5, "--out", tmp_path / "out"]):
+        assert r"\udcff.mcap': has a name that is not UTF-8; rename it" in refused(*command)
+
+
 def test_a_backend_that_cannot_run_says_why(refused, tmp_path, husky, monkeypatch):
     monkeypatch.setattr(native_library, "PROBLEM", native_library.find(tmp_path / "gone.so").problem)
     line = refused("align", husky, "--rate", 50, "--out", tmp_path / "out", "--backend", "native")

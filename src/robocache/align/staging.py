@@ -30,6 +30,10 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: A file stands there, or a folder that may not be replaced.
     """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:  # Parquet's library cannot write there
+        raise OutputError(f"{str(folder)!a}: is a name that is not UTF-8; name another folder") from error
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():

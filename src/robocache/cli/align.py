@@ -50,7 +50,7 @@ def command(
         str | None, typer.Option(help="What the robot does, in words; what the recording says if not given.")
     ] = None,
     source_rate: Annotated[
-        float | None, typer.Option(metavar="HZ", help="Rate of an HDF5 file that has neither times nor a rate.")
+        float | None, typer.Option(metavar="HZ", help="Rate of an HDF5 file's datasets without times.")
     ] = None,
     backend: Annotated[Backend | None, typer.Option(help="Where to compute; the best there is if not given.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what RoboCache wrote there before.")] = False,

@@ -108,7 +108,7 @@ def print_error(message: str) -> None:
 
 
 def printable(text: str) -> str:
-    """The text with control characters spelled out, such as `\\x1b`; lines stay lines."""
+    """The text with control characters such as ESC spelled out; lines stay lines."""
     return text.translate(_SPELLED_OUT)
 
 

@@ -21,7 +21,7 @@ GAPS_SHOWN = 5
 def command(
     path: Annotated[Path, typer.Argument(help="An MCAP or HDF5 file, or a LeRobot folder.", show_default=False)],
     source_rate: Annotated[
-        float | None, typer.Option(metavar="HZ", help="Rate of an HDF5 file that has neither times nor a rate.")
+        float | None, typer.Option(metavar="HZ", help="Rate of an HDF5 file's datasets without times.")
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

@@ -45,6 +45,12 @@ def open_recording(path: str | Path, *, rate_hz: float | None = None, limits: Li
     location = Path(path)
     limits = Limits() if limits is None else limits
     try:
+        str(location).encode()
+    except UnicodeEncodeError as error:  # no table, page or JSON could hold it
+        raise RecordingNotFoundError(
+            ascii(str(location)), "has a name that is not UTF-8", remedy="rename it"
+        ) from error
+    try:
         is_folder, exists = location.is_dir(), location.exists()
     except (OSError, ValueError) as error:
         raise RecordingNotFoundError(location, f"cannot be looked at ({error})", remedy="check the path") from error
