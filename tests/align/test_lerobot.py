@@ -152,6 +152,7 @@ def test_statistics_leave_out_what_is_nan():
 
 def test_feature_names_have_no_slash_and_say_what_they_are():
     names = ["/imu/data.orientation", "observation.state", "action", "action.gripper", "opt_pos", "actions"]
+    assert feature_name("/a\0b") == "observation.a_b"  # a cloud's voxels lie in a folder of that name
     assert [feature_name(name) for name in names] == [
         "observation.imu_data.orientation",
         "observation.state",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +12,8 @@ from robocache.align import Rate
 from robocache.cli import conversion
 from robocache.cli.conversion import Settings
 from robocache.cli.main import app
+from robocache.cli.voxels import VoxelBox
+from robocache.errors import ArgumentError
 from robocache.ops import native_library
 
 
@@ -135,6 +139,9 @@ def test_an_output_that_exists_is_refused_before_anything_is_read(refused, tmp_p
 def test_an_output_that_cannot_be_written_is_named(refused, tmp_path, husky):
     line = refused("align", husky, "--rate", 50, "--out", husky / "out")
     assert f"{husky}/out: cannot be written (Not a directory); name a folder that you may write to" in line
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    line = refused("align", husky, "--rate", 50, "--out", tmp_path / "loop" / "out")
+    assert f"{tmp_path}/loop/out: cannot be written" in line
     line = refused("align", husky, "--rate", 50, "--out", "/proc/out")
     assert "/proc/out: cannot be written" in line
 
@@ -176,10 +183,10 @@ def test_the_compiled_backend_computes_on_the_cpu_also_beside_a_gpu(monkeypatch)
     assert devices == {None: "cuda", "cuda": "cuda", "native": "cpu", "pytorch": "cuda"}
 
 
-@pytest.mark.parametrize("size", ["0", "-1", "nan", "inf"])
+@pytest.mark.parametrize("size", ["0", "-1", "nan", "inf", "1e-300", "1e300"])
 def test_a_bad_voxel_size_is_shown(refused, tmp_path, size):
     line = refused("align", tmp_path / "any", "--rate", 50, "--out", tmp_path / "out", "--voxel-size", size)
-    assert "voxel size must be more than 0 and finite" in line
+    assert "voxel size must be 0.000001 to 1000000 metres" in line
 
 
 @pytest.mark.parametrize(
@@ -201,3 +208,25 @@ def test_a_mistyped_command_line_is_one_line_and_shows_the_way(refused, argument
     line = refused(*arguments)
     assert says in line
     assert "--help'" in line
+
+
+@pytest.mark.parametrize(
+    ("points", "says"),
+    [
+        ([[0, 0, 0], [1e30, 0, 0]], "more than 512; choose a larger --voxel-size"),
+        ([[1e30, 0, 0]], "the cloud lies 1e+30 m from the origin, more than 1048576 voxels of 0.1 m; leave its stream"),
+        ([[np.nan, 0, 0]], "no finite point"),
+    ],
+    ids=["wide", "far", "none"],
+)
+def test_clouds_that_fit_no_grid_are_refused(points, says):
+    with pytest.raises(ArgumentError, match=re.escape(says)):
+        VoxelBox.around(np.array(points, np.float32), 0.1)
+
+
+def test_the_recording_that_is_read_is_not_replaced(tmp_path, refused):
+    out = tmp_path / "demo"
+    assert CliRunner().invoke(app, ["demo", "--seconds", "1", "--out", str(out)]).exit_code == 0
+    assert "holds the recording that is to be read" in refused("align", out, "--rate", 5, "--out", out, "--overwrite")
+    (tmp_path / "link").symlink_to(out)
+    assert "name another folder" in refused("align", tmp_path / "link", "--rate", 5, "--out", out, "--overwrite")

@@ -34,8 +34,8 @@ Column = npt.NDArray[np.generic]  # [frames, dim]
 
 
 def feature_name(stream: str) -> str:
-    """The LeRobot feature for a stream: no slashes, and under "observation." unless it is one or an action."""
-    name = stream.strip("/").replace("/", "_")
+    """The LeRobot feature for a stream: no slashes or NUL, and under "observation." unless it is one or an action."""
+    name = stream.strip("/").replace("/", "_").replace("\0", "_")
     return name if name.split(".")[0] in ("observation", "action") else f"observation.{name}"
 
 

@@ -16,6 +16,7 @@ from robocache.errors import OutputError
 SUMMARY = "robocache.json"  # says that a folder is ours, and that it may be replaced
 _REMEDIES = {
     errno.ENOSPC: "free some space, or write to another disk",
+    errno.ENAMETOOLONG: "name a shorter one, or leave out the cloud whose name makes it so long",
     errno.EROFS: "write to a disk that is not read-only",
 }
 
@@ -72,7 +73,7 @@ def staged_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
         OutputError: It cannot be written. Operating system errors of the block become this too.
     """
     check_output(folder, overwrite=overwrite)
-    target = folder.resolve()
+    target = Path(os.path.realpath(folder))  # resolve() raises no OSError on a loop of links
     made = _make_parents(target)
     is_done = False
     staging: Path | None = None

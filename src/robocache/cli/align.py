@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from enum import Enum
 from fractions import Fraction
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robocache.cli.console import Printer, json_text, milliseconds
-from robocache.errors import ArgumentError
+from robocache.errors import ArgumentError, OutputError
 
 if TYPE_CHECKING:
     from robocache.align import Rate
@@ -66,6 +67,8 @@ def command(
     names = _parsed_names(streams)
     settings = Settings(_parsed_rate(rate), span.value, names, backend.value if backend else None, voxel_size, task)
     check_output(out, overwrite=overwrite)
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(out)):  # resolve() fails on a loop of links
+        raise OutputError(f"{out}: holds the recording that is to be read; name another folder")
     with open_recording(path, rate_hz=source_rate) as recording, staged_folder(out, overwrite=overwrite) as folder:
         with printer.progress("aligning", len(recording.episode_names)) as advance:
             conversion = convert(recording, settings, folder, advance)

@@ -33,7 +33,7 @@ class Settings:
         span: As for `Align`.
         streams: Names in the recording, or None for all.
         backend: "cuda", "native", "pytorch", or None for the best.
-        voxel_size: Metres.
+        voxel_size: Metres, 1e-6 to 1e6.
         task: What the robot does; None: what the recording says.
     """
 
@@ -45,8 +45,8 @@ class Settings:
     task: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.voxel_size < float("inf"):
-            raise ArgumentError(f"voxel size must be more than 0 and finite, got {self.voxel_size!r}")
+        if not 1e-6 <= self.voxel_size <= 1e6:  # also true for NaN
+            raise ArgumentError(f"voxel size must be 0.000001 to 1000000 metres, got {self.voxel_size!r}")
 
     @property
     def device(self) -> str:

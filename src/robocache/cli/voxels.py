@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Counts = npt.NDArray[np.int64]
 MAX_CELLS = 512  # along an axis
+MAX_PLACE = 2**20  # beyond, float32 points have steps of an eighth of a voxel and more
 EDGE_PERCENT = 0.5  # stray points on each side that the box need not hold
 
 
@@ -40,21 +41,26 @@ class VoxelBox:
         """The box that holds all but half a percent of the points on each side, on whole multiples of the voxel.
 
         Raises:
-            ArgumentError: There is no finite point, or the box has more than `MAX_CELLS` voxels along an axis.
+            ArgumentError: There is no finite point, the box has more than `MAX_CELLS` voxels along an axis, or it lies
+                more than `MAX_PLACE` voxels from the origin.
         """
         finite = points[np.isfinite(points).all(axis=1)].astype(np.float64)
         if not len(finite):
             raise ArgumentError("the cloud has no finite point to put into voxels; leave its stream out with --streams")
         low, high = np.percentile(finite, [EDGE_PERCENT, 100 - EDGE_PERCENT], axis=0)
-        first = np.floor(low / voxel_size).astype(np.int64)
-        size = np.floor(high / voxel_size).astype(np.int64) - first + 1
+        # Whole numbers as floats until they are known to fit: a damaged cloud may hold any of them.
+        first = np.floor(low / voxel_size)
+        size = np.floor(high / voxel_size) - first + 1
         if size.max() > MAX_CELLS:
             message = (
-                f"voxel size {voxel_size:g} m cuts the cloud's {(high - low).max():.1f} m into {size.max()} voxels"
+                f"voxel size {voxel_size:g} m cuts the cloud's {(high - low).max():.1f} m into {size.max():.0f} voxels"
             )
             raise ArgumentError(f"{message}, more than {MAX_CELLS}; choose a larger --voxel-size")
+        if abs(first).max() > MAX_PLACE:
+            message = f"the cloud lies {abs(low).max():g} m from the origin, more than {MAX_PLACE} voxels"
+            raise ArgumentError(f"{message} of {voxel_size:g} m; leave its stream out, or choose a larger --voxel-size")
         x, y, z = (first * voxel_size).tolist()
-        nx, ny, nz = size.tolist()
+        nx, ny, nz = size.astype(np.int64).tolist()
         return cls((x, y, z), voxel_size, (nx, ny, nz))
 
 
