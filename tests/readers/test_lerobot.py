@@ -214,6 +214,16 @@ def test_a_missing_column_and_missing_files(tmp_path):
         open_recording(root)
 
 
+def test_a_frame_whose_time_leaves_int64_is_refused(tmp_path):
+    root = write_dataset(tmp_path / "d", fps=0.001)
+    table = pq.read_table(root / DATA)
+    place = table.column_names.index("frame_index")
+    frames = np.array([0, 1, 2**31, 0, 1, 2, 3, 4])
+    pq.write_table(table.set_column(place, "frame_index", pa.array(frames)), root / DATA)
+    with open_recording(root) as opened, pytest.raises(DamagedRecordingError, match="frame 2147483648 at 0.001 frames"):
+        opened.read_episode(0)
+
+
 def test_without_frame_index_the_timestamp_is_the_clock(tmp_path):
     root = write_dataset(tmp_path / "d")
     pq.write_table(pq.read_table(root / DATA).drop_columns(["frame_index"]), root / DATA)

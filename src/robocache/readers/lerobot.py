@@ -15,7 +15,7 @@ import pyarrow as pa
 from robocache.errors import DamagedRecordingError, RecordingLimitError
 from robocache.readers.lerobot_meta import CLOCK_COLUMNS, Dataset, EpisodeEntry, Feature, open_dataset
 from robocache.readers.lerobot_table import CHECK, column_numbers, read_columns
-from robocache.readers.limits import Limits
+from robocache.readers.limits import REACH_NS, Limits
 from robocache.readers.recording import OpenRecording, ascending_stream, requested_streams
 from robocache.records import Episode, Int64, RecordedStream
 
@@ -100,6 +100,9 @@ class LeRobotRecording(OpenRecording):
             frames = column_numbers(file, table, "frame_index", 1)[:, 0]
             if frames.dtype.kind not in "iu" or (len(frames) and (int(frames.min()) < 0 or int(frames.max()) > 2**31)):
                 raise DamagedRecordingError(file, "frame_index is not a count from 0 on", remedy=CHECK)
+            if len(frames) and int(frames.max()) * 1e9 / self._dataset.fps > REACH_NS:
+                problem = f"frame {int(frames.max())} at {self._dataset.fps:g} frames a second is 146 years on"
+                raise DamagedRecordingError(file, problem, remedy=CHECK)
             clocks["frame_index / fps"] = self._dataset.frame_times_ns(frames.astype(np.int64))
         if "timestamp" in table.column_names:
             seconds = column_numbers(file, table, "timestamp", 1)[:, 0].astype(np.float64)
