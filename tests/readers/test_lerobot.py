@@ -220,7 +220,7 @@ def test_a_frame_whose_time_leaves_int64_is_refused(tmp_path):
     place = table.column_names.index("frame_index")
     frames = np.array([0, 1, 2**31, 0, 1, 2, 3, 4])
     pq.write_table(table.set_column(place, "frame_index", pa.array(frames)), root / DATA)
-    with open_recording(root) as opened, pytest.raises(DamagedRecordingError, match="frame 2147483648 at 0.001 frames"):
+    with open_recording(root) as opened, pytest.raises(DamagedRecordingError, match="frame 2147483648 at "):
         opened.read_episode(0)
 
 
