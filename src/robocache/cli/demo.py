@@ -65,18 +65,8 @@ def command(
 
 
 def _print_errors(printer: Printer, errors: list[StreamError]) -> None:
+    from robocache.cli.truth import error_rows
+
     printer.say("4. compare with the truth, on valid frames, and with the shortcut: the sample that arrived nearest")
-    rows = [
-        (
-            error.stream,
-            error.unit,
-            f"{error.rms:.2g}",
-            f"{error.percentile_95:.2g}",
-            f"{error.arrival_rms:.2g}",
-            f"{error.arrival_percentile_95:.2g}",
-            f"{error.arrival_rms / error.rms:.0f} x",
-        )
-        for error in errors
-    ]
     header = ("stream", "unit", "RMS", "95 %", "shortcut RMS", "shortcut 95 %", "better by")
-    printer.table(header, rows, left=2)
+    printer.table(header, error_rows(errors), left=2)

@@ -71,9 +71,9 @@ def errors_against_truth(robot: SyntheticRobot, conversion: Conversion) -> list[
     return errors
 
 
-def truth_section(errors: list[StreamError]) -> str:
-    """The comparison, for the report."""
-    rows = [
+def error_rows(errors: list[StreamError]) -> list[tuple[str, ...]]:
+    """One row a stream: unit, our error, the shortcut's, and how many times as large that is."""
+    return [
         (
             error.stream,
             error.unit,
@@ -85,6 +85,11 @@ def truth_section(errors: list[StreamError]) -> str:
         )
         for error in errors
     ]
+
+
+def truth_section(errors: list[StreamError]) -> str:
+    """The comparison, for the report."""
+    rows = error_rows(errors)
     text = (
         "The signals are analytic, so every aligned value can be compared with the true one at that time. The usual"
         " shortcut takes the sample whose arrival time is nearest to the frame, and so inherits the sensor's delay."
