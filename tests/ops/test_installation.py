@@ -144,3 +144,13 @@ def test_an_import_brings_no_reader_no_progress_bar_and_no_triton(imported):
 def test_an_import_takes_less_than_a_second_and_a_half_beyond_torch(imported):
     """CPU time of the process, since a busy machine makes wall time of anything; once more, for cold caches."""
     assert imported[0] < 1.5 or json.loads(python(IMPORT))[0] < 1.5
+
+
+def test_a_slower_launch_is_said(monkeypatch, capsys):
+    """Fails when a kernel that takes the slow way is told to nobody."""
+    from robocache.ops import launch
+
+    monkeypatch.setattr(launch, "_PROBLEMS", {"a made-up reason"})
+    assert rc.check_installation()["launch_problems"] == ["a made-up reason"]
+    rc.print_installation_info()
+    assert "slower launches so far in this process: a made-up reason" in capsys.readouterr().out

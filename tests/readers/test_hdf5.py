@@ -16,6 +16,7 @@ from robocache.errors import (
     UnknownStreamError,
 )
 from robocache.readers import Limits, Recording, open_recording
+from robocache.readers.hdf5_tree import Hdf5File
 
 from .conftest import recording  # noqa: TID252 -- tests are not an installed package
 
@@ -260,3 +261,17 @@ def test_reading_after_close_is_refused(plain_hdf5):
     with pytest.raises(ClosedError):
         opened.read_episode(0)
     opened.close()
+
+
+def test_too_little_memory_is_not_called_damage(tmp_path):
+    """Fails when a MemoryError passes for a damaged file, whose remedy would be to record it again."""
+    path = tmp_path / "whole.hdf5"
+    with h5py.File(path, "w") as file:
+        file["x"] = np.zeros((3, 2))
+    opened = Hdf5File(path, Limits())
+    try:
+        refused = pytest.raises(RecordingLimitError, match=r"whole\.hdf5, x: HDF5 asks for more memory than there is")
+        with refused, opened.damage_named("x"):
+            raise MemoryError
+    finally:
+        opened.close()

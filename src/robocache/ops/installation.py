@@ -14,6 +14,7 @@ from robocache.ops import backends
 from robocache.ops.fuse_multimodal import cases as fuse_cases
 from robocache.ops.fuse_multimodal import fuse_multimodal
 from robocache.ops.fuse_multimodal import reference as fuse_reference
+from robocache.ops.launch import launch_problems
 from robocache.ops.resample_trajectories import cases as resample_cases
 from robocache.ops.resample_trajectories import reference as resample_reference
 from robocache.ops.resample_trajectories import resample_trajectories
@@ -45,7 +46,8 @@ def check_installation() -> dict[str, Any]:
 
     Returns:
         A JSON-able dict: versions, the GPU, and under "operations" for each operation and device the backend that
-        `backend=None` chooses and the reason.
+        `backend=None` chooses and the reason. "launch_problems" holds why kernels launched so far in this process could
+        not be handed to the driver directly; empty when all could.
     """
     problem = cuda_problem()
     without = "pytorch" if torch.cuda.is_available() else None
@@ -63,6 +65,7 @@ def check_installation() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "cuda_available": problem is None,
         "cuda_problem": problem,
+        "launch_problems": launch_problems(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "operations": {operation: {"cuda": on_gpu, "cpu": on_cpu} for operation in OPERATIONS},
         "readers": {
@@ -82,6 +85,7 @@ def print_installation_info() -> None:
     ]
     for operation, devices in found["operations"].items():
         lines += [f"{operation} on {on}: {how['backend']} ({how['reason']})" for on, how in devices.items()]
+    lines += [f"slower launches so far in this process: {problem}" for problem in found["launch_problems"]]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

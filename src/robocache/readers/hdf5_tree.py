@@ -25,7 +25,7 @@ MAX_TEXT_BYTES = 2**20
 NUMBERS = "fiub"
 COPY = "copy or record it again"
 # What h5py raises on a damaged file, whichever of HDF5's layers notices.
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError, NotImplementedError)
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, NotImplementedError)
 
 
 @dataclass
@@ -197,6 +197,10 @@ class Hdf5File:
         """Turn what h5py raises inside into one error that names the place."""
         try:
             yield
+        except MemoryError as error:
+            problem = "HDF5 asks for more memory than there is"
+            remedy = "free memory or read it on a larger machine; a damaged size looks the same"
+            raise RecordingLimitError(self.path, problem, place=place, remedy=remedy) from error
         except _DAMAGE as error:
             text = " ".join(str(error).split())[:200] or type(error).__name__
             raise DamagedRecordingError(self.path, f"HDF5 cannot read it ({text})", place=place, remedy=COPY) from error
