@@ -120,7 +120,7 @@ def test_the_probe_sees_a_heavy_import(tmp_path):
     package.joinpath("__init__.py").write_text(HEAVY_PACKAGE)
     seen = imported_afresh(tmp_path)
     assert seen["loaded"] == ["h5py"]
-    assert seen["initialisations"] == ["torch.cuda was initialised"]
+    assert set(seen["initialisations"]) == {"torch.cuda was initialised"}  # where there is a GPU it asks twice
     assert seen["seconds"] >= 0.2
 
 

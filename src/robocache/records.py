@@ -31,14 +31,18 @@ class Stream:
     Args:
         data: [batch, source, dim].
         times: [batch, source], ascending; float32, float64 or int64 in any unit.
-        policy: What to do between two samples.
+        policy: What to do between two samples. None: `Linear()`.
         lengths: [batch] integers: how many of the source samples count. None: all.
     """
 
     data: Tensor
     times: Tensor
-    policy: Policy = _LINEAR
+    policy: Policy = None  # type: ignore[assignment]  # torch.compile takes no object as a default
     lengths: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.policy is None:
+            object.__setattr__(self, "policy", _LINEAR)
 
 
 @dataclass(frozen=True)

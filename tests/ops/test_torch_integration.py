@@ -199,12 +199,12 @@ class TestCompile:
         compiled = torch.compile(fuse, fullgraph=True, backend=compiler)
         torch.testing.assert_close(compiled(*pairs, targets), fuse(*pairs, targets))
 
-    def test_fuse_streams(self, compiler, kernel_device):
+    @pytest.mark.parametrize("how", [(), (Linear(max_gap=0.6),)], ids=["no policy", "a policy"])
+    def test_fuse_streams(self, compiler, how, kernel_device):
         data, times, targets = (part.detach() for part in stream(kernel_device, dtype=torch.float32))
-        policy = Linear(max_gap=0.6)
 
         def arm(values):
-            streams = {"arm": rc.Stream(values, times, policy), "hand": rc.Stream(values * 2, times, policy)}
+            streams = {"arm": rc.Stream(values, times, *how), "hand": rc.Stream(values * 2, times, *how)}
             return rc.fuse_streams(streams, targets)["hand"]
 
         torch.testing.assert_close(torch.compile(arm, fullgraph=True, backend=compiler)(data), arm(data))

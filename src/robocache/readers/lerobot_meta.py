@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from string import Formatter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,6 +22,7 @@ CLOCK_COLUMNS = ("frame_index", "timestamp", "episode_index")
 BOOKKEEPING = frozenset({*CLOCK_COLUMNS, "index", "task_index"})
 VERSIONS = ("v3.0", "v2.1")
 MAX_EPISODES = 10_000_000
+_FIELD = re.compile(r"\w+:0?\d{0,2}d?")  # of a path: its name, and the width of a number
 _Kind = TypeVar("_Kind")
 _INTEGERS = (f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 _NUMBERS = frozenset({"float16", "float32", "float64", "bool", *_INTEGERS})
@@ -89,9 +92,13 @@ def inside(root: Path, template: str, **numbers: int | str) -> Path:
     """
     info = root / "meta" / "info.json"
     try:
+        fields = [part for part in Formatter().parse(template) if part[1] is not None]
+        # A width is a request for memory, and an attribute is a way into the program.
+        if not all(_FIELD.fullmatch(f"{name}:{spec}") and kind is None for _, name, spec, kind in fields):
+            raise ValueError("more than a name and a width of two digits")
         path = root / template.format(**numbers)
         is_inside = path.resolve().is_relative_to(root.resolve())
-    except (KeyError, IndexError, ValueError, AttributeError, OSError, RuntimeError, MemoryError) as error:
+    except (KeyError, ValueError, OSError, RuntimeError) as error:
         raise DamagedRecordingError(
             info, f"has the path {template[:100]!r}, which cannot be filled in", remedy=CHECK
         ) from error

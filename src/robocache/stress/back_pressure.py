@@ -22,6 +22,7 @@ SAMPLES = 60
 CONSUMER_DELAY_S = 0.1
 ROOM_FOR = 4
 ROUNDS = 20
+_WARM_UP = 4 * INPUT_SETS
 _CLOSING_S = 0.005  # a producer takes a moment to close, so that whoever does not wait for it shows
 _DEADLINE_S = 10.0  # beside ten times what the consumer needs
 _HEAP_SLACK_BYTES = 200_000  # the bookkeeping of a thread and of the measurement itself
@@ -147,7 +148,9 @@ class _SlowConsumer:
         self.most_heap_bytes = 0.0
 
     def consume(self) -> None:
-        self._inputs.wrong_elements(next(iter(Producer(self._inputs.host, samples=1))))  # caches fill
+        for sample in Producer(self._inputs.host, samples=_WARM_UP):  # caches fill, here and in a GPU's driver
+            self._inputs.wrong_elements(sample)
+            del sample
         (before,) = read(self._heap)
         seen: list[int] = []
         taken_bytes = 0

@@ -134,6 +134,8 @@ def _run_out_of_memory(settings: Settings, rounds: int) -> OutOfMemory:
 @contextlib.contextmanager
 def _gpu_limit(device: torch.device) -> Iterator[None]:
     """Room for what is held now and the grids of the cycles, not for a huge one."""
+    if device.index is None:  # which PyTorch's limit, alone of all, does not take for the current one
+        device = torch.device("cuda", torch.cuda.current_device())
     torch.cuda.empty_cache()
     total = torch.cuda.mem_get_info(device)[1]
     wanted = torch.cuda.memory_reserved(device) + 8 * _EDGES["cuda"][-1] ** 3
