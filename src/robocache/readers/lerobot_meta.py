@@ -84,6 +84,14 @@ class Dataset:
         return np.array([round(int(frame) * period) for frame in frames], dtype=np.int64)
 
 
+def _filled(template: str, numbers: Mapping[str, int | str]) -> str:
+    fields = [part for part in Formatter().parse(template) if part[1] is not None]
+    # A width is a request for memory, and an attribute is a way into the program.
+    if not all(_FIELD.fullmatch(f"{name}:{spec}") and kind is None for _, name, spec, kind in fields):
+        raise ValueError("more than a name and a width of two digits")
+    return template.format(**numbers)
+
+
 def inside(root: Path, template: str, **numbers: int | str) -> Path:
     """A path of the dataset from a template of info.json.
 
@@ -92,11 +100,7 @@ def inside(root: Path, template: str, **numbers: int | str) -> Path:
     """
     info = root / "meta" / "info.json"
     try:
-        fields = [part for part in Formatter().parse(template) if part[1] is not None]
-        # A width is a request for memory, and an attribute is a way into the program.
-        if not all(_FIELD.fullmatch(f"{name}:{spec}") and kind is None for _, name, spec, kind in fields):
-            raise ValueError("more than a name and a width of two digits")
-        path = root / template.format(**numbers)
+        path = root / _filled(template, numbers)
         is_inside = path.resolve().is_relative_to(root.resolve())
     except (KeyError, ValueError, OSError, RuntimeError) as error:
         raise DamagedRecordingError(
