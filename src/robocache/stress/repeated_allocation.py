@@ -26,6 +26,7 @@ _WARM_UP = 50
 _EDGES = {"cpu": (144, 152, 160), "cuda": (448, 480, 512)}  # voxels along each axis; int32, so up to 16 MB and 0.5 GB
 _POINTS = 1_000
 _HUGE_EDGE = 1_024  # 4.3 GB
+_LEAST_ROOM_BYTES = 64_000_000  # PyTorch takes memory from the GPU in pieces of megabytes
 _KEPT_BYTES = 10_000  # the interpreter's own small change; one lost grid would be 12 MB
 
 
@@ -133,12 +134,12 @@ def _run_out_of_memory(settings: Settings, rounds: int) -> OutOfMemory:
 
 @contextlib.contextmanager
 def _gpu_limit(device: torch.device) -> Iterator[None]:
-    """Room for what is held now and the grids of the cycles, not for a huge one."""
+    """Room for what is held now, the grids of the cycles and twice as much to count in; not for a huge one."""
     if device.index is None:  # which PyTorch's limit, alone of all, does not take for the current one
         device = torch.device("cuda", torch.cuda.current_device())
     torch.cuda.empty_cache()
     total = torch.cuda.mem_get_info(device)[1]
-    wanted = torch.cuda.memory_reserved(device) + 8 * _EDGES["cuda"][-1] ** 3
+    wanted = torch.cuda.memory_reserved(device) + max(20 * _EDGES["cuda"][-1] ** 3, _LEAST_ROOM_BYTES)
     torch.cuda.set_per_process_memory_fraction(min(1.0, wanted / total), device)
     try:
         yield
