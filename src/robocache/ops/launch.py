@@ -23,6 +23,7 @@ _PARAMETER = re.compile(r"\.param\s+\.([usbf])(\d+)")
 _INVALID_CONTEXT = 201
 _ALIGNED = 15  # Triton compiles for pointers that are multiples of 16 bytes, or not
 _WARP = 32
+_HOPPER, _GRAPHS_OVERLAP = (9, 0), (12, 3)
 _PROBLEMS: set[str] = set()
 # PyTorch's own, without the wrappers around them: they are called at every launch. Absent from builds without CUDA.
 _current_device: Callable[[], int] = getattr(torch._C, "_cuda_getDevice", lambda: -1)  # noqa: SLF001
@@ -37,6 +38,20 @@ def launch_problems() -> list[str]:
 @functools.cache
 def _driver() -> ctypes.CDLL:
     return ctypes.CDLL("libcuda.so.1")
+
+
+@functools.cache
+def can_overlap(device: torch.device) -> bool:
+    """Whether a kernel may start while the one before it on the stream still runs, and wait for it where it must.
+
+    That is programmatic dependent launch: of Hopper and later, and in graphs since CUDA 12.3.
+    """
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < _HOPPER:
+        return False
+    import triton.language as tl
+
+    version = tuple(int(part) for part in (torch.version.cuda or "0.0").split(".")[:2])
+    return version >= _GRAPHS_OVERLAP and hasattr(getattr(tl.extra, "cuda", None), "gdc_wait")
 
 
 class PreparedKernel:
@@ -97,32 +112,45 @@ class PreparedKernel:
         return arguments
 
 
+class _Attribute(ctypes.Structure):
+    """CUlaunchAttribute: what it is, and 64 bytes for its value."""
+
+    _fields_ = (("id", ctypes.c_int), ("padding", ctypes.c_int), ("value", ctypes.c_int), ("rest", ctypes.c_int * 15))
+
+
+_OVERLAPS = _Attribute(id=6, value=1)  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION: allowed
+# CUlaunchConfig: grid, block and shared memory; a gap; stream, attributes and their number.
+_SIZES = struct.Struct("<7I")
+_STREAM_AT, _POINTERS_AT = 32, 56
+
+
 class _DirectLaunch:
     """One compiled kernel, one grid, and its numbers in place.
 
     Argument buffers are taken from a pool for the time of a call, so that threads, and calls from within calls, never
-    share one.
+    share one. A buffer is the driver's launch configuration, then the kernel's parameters.
     """
 
     def __init__(self, compiled: Any, grid: int, pointers: int, numbers: Sequence[int]) -> None:  # noqa: ANN401
+        metadata = compiled.metadata
         self._compiled = compiled  # keeps the module loaded
         self._function = ctypes.c_void_p(compiled.function)
-        self._grid = ctypes.c_uint(grid)
-        self._block = ctypes.c_uint(compiled.metadata.num_warps * _WARP)
-        self._shared = ctypes.c_uint(compiled.metadata.shared)
-        self._pack = struct.Struct(f"<{pointers}Q").pack_into
+        self._sizes = (grid, 1, 1, metadata.num_warps * _WARP, 1, 1, metadata.shared)
+        self._attributes = (ctypes.addressof(_OVERLAPS), 1) if metadata.launch_pdl else (0, 0)
+        self._pack = struct.Struct(f"<{3 + pointers}Q").pack_into
         self._count = pointers
         self._numbers = tuple(numbers)
-        self._scratch = len(_parameters(compiled)) - pointers - len(self._numbers)
-        self._pool: list[tuple[Any, Any]] = []
-        self._launch = _driver().cuLaunchKernel
+        self._slots = len(_parameters(compiled))
+        self._pool: list[tuple[Any, Any, Any]] = []
+        self._launch = _driver().cuLaunchKernelEx
 
-    def _new_buffer(self) -> tuple[Any, Any]:
-        slots = self._count + len(self._numbers) + self._scratch
-        values = ctypes.create_string_buffer(8 * slots)
-        struct.pack_into(f"<{len(self._numbers)}q", values, 8 * self._count, *self._numbers)
+    def _new_buffer(self) -> tuple[Any, Any, Any]:
+        values = ctypes.create_string_buffer(_POINTERS_AT + 8 * self._slots)
+        _SIZES.pack_into(values, 0, *self._sizes)
+        struct.pack_into(f"<{len(self._numbers)}q", values, _POINTERS_AT + 8 * self._count, *self._numbers)
         start = ctypes.addressof(values)
-        return values, (ctypes.c_void_p * slots)(*(start + 8 * slot for slot in range(slots)))
+        parameters = (start + _POINTERS_AT + 8 * slot for slot in range(self._slots))
+        return values, ctypes.c_void_p(start), (ctypes.c_void_p * self._slots)(*parameters)
 
     def __call__(self, device: int, *pointers: int) -> None:
         """Enqueue the kernel on the current stream of the device, which must be the current one."""
@@ -130,21 +158,14 @@ class _DirectLaunch:
             buffer = self._pool.pop()
         except IndexError:
             buffer = self._new_buffer()
-        self._pack(buffer[0], 0, *pointers)
-        stream = ctypes.c_void_p(_current_stream(device))
-        arguments = (
-            self._function, self._grid, _ONE, _ONE, self._block, _ONE, _ONE, self._shared, stream, buffer[1], None,
-        )  # fmt: skip
-        code = self._launch(*arguments)
+        self._pack(buffer[0], _STREAM_AT, _current_stream(device), *self._attributes, *pointers)
+        code = self._launch(buffer[1], self._function, buffer[2], None)
         if code == _INVALID_CONTEXT:  # this thread has not used the device yet
             torch.cuda.set_device(device)
-            code = self._launch(*arguments)
+            code = self._launch(buffer[1], self._function, buffer[2], None)
         self._pool.append(buffer)
         if code:
-            raise RuntimeError(f"cuLaunchKernel failed with CUDA error {code}")
-
-
-_ONE = ctypes.c_uint(1)
+            raise RuntimeError(f"cuLaunchKernelEx failed with CUDA error {code}")
 
 
 def fill_zero(tensor: Tensor) -> None:
@@ -181,7 +202,7 @@ def _parameters(compiled: Any) -> list[int]:  # noqa: ANN401
 def _problem(compiled: Any, grid: int, pointers: int, numbers: Sequence[int]) -> str | None:  # noqa: ANN401
     try:
         metadata, sizes = compiled.metadata, _parameters(compiled)
-        is_plain = (metadata.num_ctas, metadata.launch_cooperative_grid, metadata.launch_pdl) == (1, False, False)
+        is_plain = (metadata.num_ctas, metadata.launch_cooperative_grid) == (1, False) and metadata.launch_pdl in (0, 1)
         scratch = metadata.global_scratch_size + getattr(metadata, "profile_scratch_size", 0)
         function = compiled.function
     except (AttributeError, KeyError) as error:
@@ -197,6 +218,8 @@ def _problem(compiled: Any, grid: int, pointers: int, numbers: Sequence[int]) ->
         return "this Triton lays out kernel parameters in another way"
     if grid >= 2**31:
         return "a grid of 2**31 programs or more"
+    if not hasattr(_driver(), "cuLaunchKernelEx"):
+        return "the driver is older than CUDA 11.8"
     return _hooks()
 
 

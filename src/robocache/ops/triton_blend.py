@@ -6,9 +6,11 @@ import triton
 import triton.language as tl
 
 from robocache.ops import limits
+from robocache.ops.backends import interprets_kernels
 from robocache.ops.triton_search import divide, from_bits
 
-SLERP, ANGLE = tl.constexpr(limits.SLERP), tl.constexpr(limits.ANGLE)
+LINEAR, SLERP, ANGLE = tl.constexpr(limits.LINEAR), tl.constexpr(limits.SLERP), tl.constexpr(limits.ANGLE)
+IS_COMPILED = tl.constexpr(not interprets_kernels())  # the interpreter knows no PTX
 
 
 @triton.jit
@@ -19,6 +21,43 @@ def arithmetic(value, data_ptr):
     else:
         converted = value.to(tl.float32)
     return converted
+
+
+# Two numbers of 16 bits in one word, with one weight: both to float32, mixed, and back with one rounding. The compiler
+# takes twice as many instructions, half of the roundings among them at an eighth of the speed. A weight of 0 keeps
+# `low`, whatever `high` is.
+_MIX_WORDS = """{{
+.reg .f32 a, b, c, d;
+.reg .b16 x, y;
+.reg .pred p;
+{unpack_low}
+{unpack_high}
+sub.rn.f32 c, c, a;
+sub.rn.f32 d, d, b;
+setp.neu.f32 p, $3, 0f00000000;
+@p fma.rn.f32 a, $3, c, a;
+@p fma.rn.f32 b, $3, d, b;
+cvt.rn.{pair}.f32 $0, b, a;
+}}"""
+_BFLOAT16 = "shl.b32 {0}, {2}, 16;\nand.b32 {1}, {2}, 0xffff0000;"
+_FLOAT16 = "mov.b32 {{x, y}}, {2};\ncvt.f32.f16 {0}, x;\ncvt.f32.f16 {1}, y;"
+
+
+def _mix_words(unpack: str, pair: str) -> str:
+    return _MIX_WORDS.format(
+        unpack_low=unpack.format("a", "b", "$1"), unpack_high=unpack.format("c", "d", "$2"), pair=pair
+    )
+
+
+_MIX_BFLOAT16 = tl.constexpr(_mix_words(_BFLOAT16, "bf16x2"))
+_MIX_FLOAT16 = tl.constexpr(_mix_words(_FLOAT16, "f16x2"))
+
+
+@triton.jit
+def mixed_words(low, high, weight, TYPE: tl.constexpr):
+    """On a line, two numbers a word: `low` and `high` hold the bits of float16 or bfloat16 as int32."""
+    ASSEMBLY: tl.constexpr = _MIX_BFLOAT16 if tl.bfloat16 == TYPE else _MIX_FLOAT16
+    return tl.inline_asm_elementwise(ASSEMBLY, "=r,r,r,f", [low, high, weight], dtype=tl.int32, is_pure=True, pack=1)
 
 
 @triton.jit
@@ -83,7 +122,5 @@ def mixed(low, high, weight, period_bits, KIND, BLOCK_TARGET: tl.constexpr, BLOC
         period = from_bits(period_bits, low)
         between = _wrapped(low + weight * _wrapped(high - low, period), period)
     else:
-        # From the nearer end, so that the far end's rounding does not show close to a stamp.
-        is_first_half = weight < 0.5
-        between = tl.where(is_first_half, low, high) + tl.where(is_first_half, weight, weight - 1) * (high - low)
+        between = low + weight * (high - low)
     return between

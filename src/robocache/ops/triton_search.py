@@ -10,10 +10,11 @@ import triton.language as tl
 
 from robocache.ops import limits
 
-SEARCH_FANOUT = 8  # stamps compared at once: the first round touches all lines of a row, the next find them near
+SEARCH_FANOUT = 8  # ways to go at each node: 7 loads at once, and 1000 stamps are 4 loads deep
 
 FANOUT = tl.constexpr(SEARCH_FANOUT)
-NEAREST, PREVIOUS = tl.constexpr(limits.NEAREST), tl.constexpr(limits.PREVIOUS)
+LINEAR, NEAREST = tl.constexpr(limits.LINEAR), tl.constexpr(limits.NEAREST)
+PREVIOUS = tl.constexpr(limits.PREVIOUS)
 RUNTIME_OFFSET = tl.constexpr(limits.RUNTIME_OFFSET)
 NAN, EXTRAPOLATE = tl.constexpr(limits.NAN), tl.constexpr(limits.EXTRAPOLATE)
 
@@ -21,7 +22,7 @@ NAN, EXTRAPOLATE = tl.constexpr(limits.NAN), tl.constexpr(limits.EXTRAPOLATE)
 def first_step(count: int) -> int:
     """The step of the first of the rounds that `count_at_or_before` needs for so many stamps."""
     step = 1
-    while step * SEARCH_FANOUT < count:
+    while step * SEARCH_FANOUT <= count:
         step *= SEARCH_FANOUT
     return step
 
@@ -70,17 +71,32 @@ def divide(numerator, denominator):
 
 
 @triton.jit
+def _before_padding(wanted):
+    """The wanted times with +inf, which padding is, moved before it."""
+    if wanted.dtype == tl.float32:
+        wanted = tl.where(wanted == float("inf"), 3.4028234663852886e38, wanted)
+    elif wanted.dtype == tl.float64:
+        wanted = tl.where(wanted == float("inf"), 1.7976931348623157e308, wanted)
+    return wanted
+
+
+@triton.jit
 def count_at_or_before(times_ptr, count, wanted, first_step):
-    """How many stamps are at or before each wanted time, [target]: a search tree of width FANOUT."""
+    """How many stamps are at or before each wanted time, [target]: a search tree of width FANOUT.
+
+    Each thread walks the tree for a target of its own, so that a warp searches for 32 at once.
+    """
     found = (wanted != wanted).to(tl.int32) * 0
-    lane = tl.arange(1, FANOUT + 1)[None, :]
+    wanted = _before_padding(wanted)
     step = first_step
     while step > 0:
-        at = found[:, None] + lane * step - 1  # [target, FANOUT]
-        is_in = at < count
-        stamps = tl.load(times_ptr + at, mask=is_in, other=0)
-        is_before = is_in & (stamps <= wanted[:, None]) & ~_is_padding(stamps)
-        found += tl.sum(is_before.to(tl.int32), axis=1) * step
+        passed = found * 0
+        for lane in tl.static_range(1, FANOUT):
+            at = found + (lane * step - 1)
+            is_in = at < count
+            stamp = tl.load(times_ptr + at, mask=is_in, other=0)
+            passed += (is_in & (stamp <= wanted)).to(tl.int32)
+        found += passed * step
         step = step // FANOUT
     return found
 

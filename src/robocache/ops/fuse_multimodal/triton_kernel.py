@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 
 import torch
@@ -13,20 +12,20 @@ from torch import Tensor
 
 from robocache.ops.launch import PreparedKernel
 from robocache.ops.triton_block import (
-    FEW,
-    MANY,
     NUMBERS_PER_STREAM,
     Spec,
     resample_block,
     rows_contiguous,
     stream_numbers,
     stream_spec,
+    targets_per_program,
     vector_elements,
 )
+from robocache.ops.triton_search import whole
 from robocache.policies import Policy
 
-MANY_ELEMENTS = 1 << 22
 _NUMBERS, _FIELDS = tl.constexpr(NUMBERS_PER_STREAM), tl.constexpr(len(Spec._fields))
+_BLOCK_TARGETS = tl.constexpr(NUMBERS_PER_STREAM - 1)  # the last of a stream's numbers
 
 
 @triton.jit(do_not_specialize=["target_count", "target_stride", "out_stride", "programs"])
@@ -41,7 +40,7 @@ def _fuse_kernel(
     out_row = row * target_count
     STREAMS: tl.constexpr = len(data_ptrs)
     for stream in tl.static_range(STREAMS):
-        stream_programs = tl.cdiv(target_count, SPECS[stream * _FIELDS + 4])
+        stream_programs = tl.cdiv(target_count, whole(numbers[stream * _NUMBERS + _BLOCK_TARGETS]).to(tl.int32))
         if (program >= 0) & (program < stream_programs):
             resample_block(
                 data_ptrs[stream], times_ptrs[stream], lengths_ptrs[stream], target_ptr + row * target_stride,
@@ -78,12 +77,12 @@ class FusePlan:
         specs: list[int] = []
         numbers: list[int] = []
         programs = column = 0
-        shape = MANY if math.prod(self._shape) >= MANY_ELEMENTS else FEW
         for values, stamps, policy, length in zip(data, times, policies, lengths, strict=True):
-            spec = stream_spec(values, policy, length, vector, shape)
+            spec = stream_spec(values, policy, length, vector)
+            block_targets = targets_per_program(targets, spec.group) if targets.numel() else 1
             specs += spec
-            numbers += stream_numbers(values, stamps, policy, vector, column)
-            programs += triton.cdiv(targets.shape[1], spec.block_target)
+            numbers += stream_numbers(values, stamps, policy, vector, (column, block_targets))
+            programs += triton.cdiv(targets.shape[1], block_targets)
             column += values.shape[2]
         self._kernel = None
         if targets.numel():
@@ -93,7 +92,7 @@ class FusePlan:
                 targets.shape[0] * programs,
                 (streams, streams, streams, 0, 0, 0),
                 (targets.shape[1], targets.stride(0), column // vector, programs, tuple(numbers)),
-                {"SPECS": tuple(specs), "WITH_VALID": with_valid, "num_warps": shape.warps, "num_stages": 1},
+                {"SPECS": tuple(specs), "WITH_VALID": with_valid, "num_warps": 1, "num_stages": 1},
             )
 
     def __call__(

@@ -10,13 +10,14 @@ that finds its voxel empty owns it, and finishes it in the last pass: nothing bu
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from robocache.ops.launch import PreparedKernel, fill_zero
+from robocache.ops.launch import PreparedKernel, can_overlap, fill_zero
 from robocache.ops.limits import number_bits, runtime_halves, runtime_number
 from robocache.ops.triton_search import first_step
 from robocache.ops.triton_voxel import COUNT, MAX, MEAN, MIN, OCCUPANCY, SUM, from_key, to_key, voxel_numbers
@@ -26,18 +27,27 @@ from robocache.ops.voxelize_pointcloud.reference import GridSize, Triple
 POINTS_PER_PROGRAM = 1024
 ELEMENTS_PER_PROGRAM = 2048
 WARPS = 4
-_ACCESS_BYTES = 16
+ZEROS_PER_PROGRAM = 4096
+_ACCESS_BYTES, _GRID_BYTES = 16, 4
 _INT32_LIMIT = 2**31
 
 KINDS = {"occupancy": OCCUPANCY, "count": COUNT, "sum": SUM, "mean": MEAN, "max": MAX, "min": MIN}
 _OCCUPANCY, _SUM, _MEAN = tl.constexpr(OCCUPANCY), tl.constexpr(SUM), tl.constexpr(MEAN)
 
 
+@triton.jit(do_not_specialize=["accesses"])
+def _zero_kernel(grid_ptr, accesses, BLOCK: tl.constexpr):
+    """Zeros for so many times 16 bytes; the next kernel may read its points meanwhile."""
+    tl.extra.cuda.gdc_launch_dependents()
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(grid_ptr + at, tl.zeros([BLOCK], tl.int32), mask=at < accesses.to(tl.int64) * 4)
+
+
 @triton.jit(do_not_specialize=["point_count", "point_stride", "cloud_count", "search_step"])
 def _count_kernel(
     points_ptr, offsets_ptr, grid_ptr, point_count, point_stride, cloud_count, search_step, grid,
     MODE: tl.constexpr, CLAMPS: tl.constexpr, HAS_OFFSETS: tl.constexpr, IS_PACKED: tl.constexpr, WIDE: tl.constexpr,
-    BLOCK_POINT: tl.constexpr,
+    BLOCK_POINT: tl.constexpr, OVERLAPS: tl.constexpr,
 ):  # fmt: skip
     point = tl.program_id(0) * BLOCK_POINT + tl.arange(0, BLOCK_POINT)
     if WIDE:
@@ -48,8 +58,10 @@ def _count_kernel(
         points_ptr, offsets_ptr, point, point_count, point_stride, cloud_count, search_step, grid, CLAMPS, HAS_OFFSETS
     )
     one = tl.full([BLOCK_POINT], 1, tl.int32)
+    if OVERLAPS:
+        tl.extra.cuda.gdc_wait()  # for the zeros
     if MODE == _OCCUPANCY:
-        tl.store(grid_ptr + cell, one, mask=keeps)
+        tl.atomic_or(grid_ptr + cell, one, mask=keeps, sem="relaxed")
     else:
         tl.atomic_add(grid_ptr + cell, one, mask=keeps, sem="relaxed")
 
@@ -144,6 +156,7 @@ class VoxelPlan:
         reach = max(self._cells * max(width, 1), len(points) * max(points.stride(0), 1))
         reach = max(reach, 0 if features is None else len(points) * features.stride(0))
         self._is_wide = reach + ELEMENTS_PER_PROGRAM * _ACCESS_BYTES >= _INT32_LIMIT
+        self._zero: Callable[[Tensor], None] = fill_zero
         self._scatter = self._finish = None
         if len(points) == 0 or self._cells * width == 0:
             return
@@ -158,8 +171,14 @@ class VoxelPlan:
         numbers = (len(points), points.stride(0), clouds, first_step(clouds))
         runtime = _grid_numbers(points, *grid)
         if features is None:
-            block = POINTS_PER_PROGRAM if offsets is None else POINTS_PER_PROGRAM // 4  # the search is a tile
-            options |= {"IS_PACKED": points.stride(0) == 3, "BLOCK_POINT": block}
+            block = POINTS_PER_PROGRAM
+            options |= {"IS_PACKED": points.stride(0) == 3, "BLOCK_POINT": block, "OVERLAPS": False}
+            accesses = self._cells * _GRID_BYTES // _ACCESS_BYTES
+            if self._cells * _GRID_BYTES % _ACCESS_BYTES == 0 and can_overlap(points.device):
+                zeroing = {"BLOCK": ZEROS_PER_PROGRAM, "num_warps": WARPS}
+                programs = triton.cdiv(accesses * _ACCESS_BYTES // _GRID_BYTES, ZEROS_PER_PROGRAM)
+                self._zero = PreparedKernel(_zero_kernel, programs, (0,), (accesses,), zeroing)
+                options |= {"OVERLAPS": True, "launch_pdl": True}
             programs = triton.cdiv(len(points), block)
             self._scatter = PreparedKernel(_count_kernel, programs, (0, 0, 0), (*numbers, runtime), options)
         else:
@@ -189,7 +208,7 @@ class VoxelPlan:
         if out is None:
             dtype = torch.int32 if features is None else torch.float32
             out = torch.empty(self._shape, dtype=dtype, device=self._device)
-        fill_zero(out)
+        self._zero(out)
         if self._scatter is None:
             return out
         points, features, offsets = _readable(points, features, offsets)
