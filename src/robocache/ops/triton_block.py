@@ -36,8 +36,8 @@ from robocache.policies import Angle, Policy
 NUMBERS_PER_STREAM = 12
 SEARCHED_TARGETS = 32  # in one program of one warp: each thread searches for one
 COPIED = 512  # elements copied at once: a group of targets by columns
-WIDE_TARGETS, NARROW_GROUP = 16, 8  # of wide rows fewer, lest a program be long; narrow are those copied 8 at once
-PROGRAMS_PER_PROCESSOR = 12  # at least, before a program takes more than one group
+MOST_GROUPS = 8  # one after another in a program: more amortise the search, fewer finish together
+PROGRAMS_PER_PROCESSOR = 8  # at least, before a program takes more than one group
 SEARCHED = tl.constexpr(SEARCHED_TARGETS)
 _LONGEST = 1 << 30  # stamps in a row: positions are int32, probes reach a little beyond the end
 _ACCESS_BYTES = 16
@@ -207,7 +207,7 @@ def targets_per_program(targets: Tensor, group: int) -> int:
     """As many as one program can search for at once, but few enough that all programs together fill the GPU."""
     batch, target = targets.shape
     fill = _processors(targets.device) * PROGRAMS_PER_PROCESSOR
-    most = SEARCHED_TARGETS if group >= NARROW_GROUP else WIDE_TARGETS
+    most = min(MOST_GROUPS * group, SEARCHED_TARGETS)
     wanted = min(max(batch * target // fill, 1), most, target)
     even = triton.cdiv(target, triton.cdiv(target, wanted))  # rather 25 and 25 than 32 and 18
     return min(triton.cdiv(even, group) * group, SEARCHED_TARGETS)

@@ -2,9 +2,10 @@
 
 Mean, max and min look once more at one point of each occupied voxel.
 
-Occupancy needs no atomics: every writer writes the same 1. Max and min compare the floats' bits in an order-preserving
-unsigned form in which 0 means empty, so that they are the same whatever the order of arrival and a NaN wins. The point
-that finds its voxel empty owns it, and finishes it in the last pass: nothing but the zeros grows with the grid.
+Occupancy needs no atomics, since every writer writes the same 1, but takes them: scattered stores of 4 bytes are a
+quarter slower. Max and min compare the floats' bits in an order-preserving unsigned form in which 0 means empty, so
+that they are the same whatever the order of arrival and a NaN wins. The point that finds its voxel empty owns it, and
+finishes it in the last pass: nothing but the zeros grows with the grid.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from robocache.ops.triton_voxel import COUNT, MAX, MEAN, MIN, OCCUPANCY, SUM, fr
 from robocache.ops.voxelize_pointcloud import torch_backend
 from robocache.ops.voxelize_pointcloud.reference import GridSize, Triple
 
-POINTS_PER_PROGRAM = 1024
+POINTS_PER_PROGRAM = 256
 ELEMENTS_PER_PROGRAM = 2048
 WARPS = 4
 ZEROS_PER_PROGRAM = 4096
@@ -96,7 +97,7 @@ def _reduce_kernel(
         from_ptr = features_ptr + (point * feature_stride * VECTOR)[:, None] + feature
         value = tl.load(from_ptr, mask=mask, other=0).to(tl.float32)
         to_ptr = grid_ptr + (cell * features * VECTOR)[:, None] + feature
-        if MODE == _SUM or MODE == _MEAN:  # noqa: SIM109  Triton has no `in`
+        if MODE == _SUM or MODE == _MEAN:
             tl.atomic_add(to_ptr, value, mask=mask, sem="relaxed")
         else:
             tl.atomic_max(to_ptr.to(tl.pointer_type(tl.uint32)), to_key(value, MODE), mask=mask, sem="relaxed")
