@@ -9,11 +9,17 @@ import os
 from types import ModuleType
 
 import torch
+from torch.autograd import forward_ad
 
 from robocache.errors import ArgumentError, BackendUnavailableError
 from robocache.ops import native_library
 
 BACKENDS = ("cuda", "native", "pytorch")
+
+# There is no public way to ask. Looked up once, since they are asked at every call.
+_is_compiling = torch.compiler.is_compiling
+_interpreters = torch._C._functorch.peek_interpreter_stack  # noqa: SLF001
+_modes = torch._C._len_torch_dispatch_stack  # noqa: SLF001
 
 # Looked for, not imported: choosing a backend must stay something that `torch.compile` can trace.
 TRITON_MISSING = (
@@ -78,13 +84,14 @@ def is_transformed() -> bool:
     That is so in `torch.func` (vmap, grad, jvp), in forward-mode differentiation, and under a mode that watches or
     replaces every operation, such as the tracing of `make_fx`. Compilation is another matter: it has the operators.
     """
-    if torch.compiler.is_compiling():
+    return not (torch.compiler.is_compiling() or is_ordinary())
+
+
+def is_ordinary() -> bool:
+    """Whether nothing is compiled just now, and no tensor stands for something else."""
+    if _is_compiling():
         return False
-    return (
-        torch._C._functorch.peek_interpreter_stack() is not None  # noqa: SLF001  there is no public way to ask
-        or torch.autograd.forward_ad._current_level >= 0  # noqa: SLF001
-        or torch._C._len_torch_dispatch_stack() > 0  # noqa: SLF001
-    )
+    return _interpreters() is None and forward_ad._current_level < 0 and _modes() == 0  # noqa: SLF001
 
 
 def _best(device_type: str) -> str:
@@ -102,7 +109,7 @@ def _refuse_other_device(backend: str, wanted: str, where: str, device_type: str
 
 
 def _refuse_problem(backend: str, problem: str | None) -> None:
-    if not torch.compiler.is_compiling() and torch.autograd.forward_ad._current_level >= 0:  # noqa: SLF001
+    if not torch.compiler.is_compiling() and forward_ad._current_level >= 0:  # noqa: SLF001
         problem = "it has no forward-mode derivative; use 'pytorch', or None"
     if problem is not None:
         raise BackendUnavailableError(f"backend={backend!r} cannot run: {problem}")

@@ -11,10 +11,12 @@ import torch
 
 from robocache.errors import RoboCacheError
 from robocache.ops import backends
+from robocache.ops.allocation import allocation_problems
 from robocache.ops.fuse_multimodal import cases as fuse_cases
 from robocache.ops.fuse_multimodal import fuse_multimodal
 from robocache.ops.fuse_multimodal import reference as fuse_reference
 from robocache.ops.launch import launch_problems
+from robocache.ops.recent_calls import guard_problem
 from robocache.ops.resample_trajectories import cases as resample_cases
 from robocache.ops.resample_trajectories import reference as resample_reference
 from robocache.ops.resample_trajectories import resample_trajectories
@@ -47,7 +49,8 @@ def check_installation() -> dict[str, Any]:
     Returns:
         A JSON-able dict: versions, the GPU, and under "operations" for each operation and device the backend that
         `backend=None` chooses and the reason. "launch_problems" holds why kernels launched so far in this process could
-        not be handed to the driver directly; empty when all could.
+        not be handed to the driver directly, and "call_problems" why calls could not be recognised or their results
+        allocated the quick way; empty when all could.
     """
     problem = cuda_problem()
     without = "pytorch" if torch.cuda.is_available() else None
@@ -66,6 +69,7 @@ def check_installation() -> dict[str, Any]:
         "cuda_available": problem is None,
         "cuda_problem": problem,
         "launch_problems": launch_problems(),
+        "call_problems": call_problems(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "operations": {operation: {"cuda": on_gpu, "cpu": on_cpu} for operation in OPERATIONS},
         "readers": {
@@ -73,6 +77,12 @@ def check_installation() -> dict[str, Any]:
             for name, module in (("mcap", "mcap"), ("hdf5", "h5py"), ("lerobot", "pyarrow"))
         },
     }
+
+
+def call_problems() -> list[str]:
+    """Why a call costs more than it could on another PyTorch; empty when it does not."""
+    problem = guard_problem()
+    return [*([] if problem is None else [problem]), *allocation_problems()]
 
 
 def print_installation_info() -> None:
@@ -86,6 +96,7 @@ def print_installation_info() -> None:
     for operation, devices in found["operations"].items():
         lines += [f"{operation} on {on}: {how['backend']} ({how['reason']})" for on, how in devices.items()]
     lines += [f"slower launches so far in this process: {problem}" for problem in found["launch_problems"]]
+    lines += [f"slower calls: {problem}" for problem in found["call_problems"]]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -25,6 +25,7 @@ _ALIGNED = 15  # Triton compiles for pointers that are multiples of 16 bytes, or
 _WARP = 32
 _HOPPER, _GRAPHS_OVERLAP = (9, 0), (12, 3)
 _PROBLEMS: set[str] = set()
+_pointer = Tensor.data_ptr
 # PyTorch's own, without the wrappers around them: they are called at every launch. Absent from builds without CUDA.
 _current_device: Callable[[], int] = getattr(torch._C, "_cuda_getDevice", lambda: -1)  # noqa: SLF001
 _current_stream: Callable[[int], int] = getattr(torch._C, "_cuda_getCurrentRawStream", lambda _: 0)  # noqa: SLF001
@@ -80,17 +81,12 @@ class PreparedKernel:
 
     def __call__(self, *tensors: Tensor) -> None:
         """Enqueue on the current stream of the tensors' device, which need not be the current one."""
-        self.launch(tensors, [tensor.data_ptr() for tensor in tensors], tensors[-1].get_device())
+        self.launch(tensors, [*map(_pointer, tensors)], tensors[-1].get_device())
 
     def launch(self, tensors: Sequence[Tensor], pointers: Sequence[int], device: int) -> None:
         """The same, for a caller that knows the tensors' pointers and the index of their device already."""
-        together = 0
-        for pointer in pointers:
-            together |= pointer
-        is_aligned = not together & _ALIGNED
-        # 0.1 us to ask for the current device; a guard that sets and restores it takes 1 us.
-        if self._direct is not None and is_aligned and _current_device() == device:
-            self._direct(device, *pointers)
+        is_aligned = are_aligned(pointers)
+        if is_aligned and self.relaunch(pointers, device):
             return
         with torch.cuda.device_of(tensors[-1]):  # type: ignore[no-untyped-call]  # Triton takes the current device
             compiled = self._kernel[(self._grid,)](*self._grouped(tensors), *self._numbers, **self._options)
@@ -101,6 +97,20 @@ class PreparedKernel:
             self._direct = _direct_launch(compiled, self._grid, len(pointers), flat)
             self._is_settled = True
 
+    def relaunch(self, pointers: Sequence[int], device: int) -> bool:
+        """Enqueue directly what was launched before, with other pointers; False, and nothing done, where it cannot be.
+
+        Args:
+            pointers: Those of the tensors that `launch` would take, all of them aligned.
+            device: The index of the device that they are on.
+        """
+        direct = self._direct
+        # 0.1 us to ask for the current device; a guard that sets and restores it takes 1 us.
+        if direct is None or _current_device() != device:
+            return False
+        direct(device, *pointers)
+        return True
+
     def _grouped(self, tensors: Sequence[Tensor]) -> list[Tensor | tuple[Tensor, ...]]:
         # Triton knows no bool tensors in memory; a byte is the same.
         typed = [tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor for tensor in tensors]
@@ -110,6 +120,14 @@ class PreparedKernel:
             arguments.append(tuple(typed[at : at + size]) if size else typed[at])
             at += size or 1
         return arguments
+
+
+def are_aligned(pointers: Sequence[int]) -> bool:
+    """Whether a kernel that was compiled for aligned pointers may be launched with these."""
+    together = 0
+    for pointer in pointers:
+        together |= pointer
+    return not together & _ALIGNED
 
 
 class _Attribute(ctypes.Structure):

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeVar, overload
 
-import torch
 from torch import Tensor
 
 from robocache.errors import ArgumentError
 from robocache.ops import checks, plans, registration
 from robocache.ops.backends import choose_backend, kernels
-from robocache.ops.fuse_multimodal import native, torch_backend
-from robocache.ops.limits import decode_policies, encode_policies
+from robocache.ops.fuse_multimodal import registered
+from robocache.ops.limits import encode_policies
 from robocache.ops.resample_trajectories.native import StreamsPlan
 from robocache.policies import Linear, Policy
 from robocache.records import Fused, Stream
 
 _LINEAR = Linear()
+_LINEARS = (_LINEAR,) * 3
+_SINGLE = (Policy, Tensor)
 _NAMES = tuple((f"stream{index}_data", f"stream{index}_times") for index in (1, 2, 3))
 Lengths = Sequence[Tensor | None]
 _T = TypeVar("_T")
@@ -92,12 +93,11 @@ def fuse_multimodal(  # noqa: PLR0913, PLR0917  three streams are the contract; 
         ShapeError, DTypeError, DeviceError, ArgumentError: The message names the argument and shows both sides.
         BackendUnavailableError: The backend asked for cannot run here.
     """
-    data = [stream1_data, stream2_data, stream3_data]
-    times = [stream1_times, stream2_times, stream3_times]
-    chosen_policies = _one_each("policies", policies, _LINEAR)
-    chosen_lengths = _one_each("lengths", lengths, None)
-    result = _fuse(_NAMES, (data, times, chosen_policies, chosen_lengths), target_times, (backend, return_valid))
-    return result if return_valid else result[0]
+    tensors = (stream1_data, stream2_data, stream3_data, stream1_times, stream2_times, stream3_times, target_times)
+    chosen = _LINEARS if policies is None else _one_each("policies", policies)
+    counted = None if lengths is None else _one_each("lengths", lengths)
+    fused, valid, _ = _fuse(None, tensors, (chosen, counted), (backend, return_valid))
+    return (fused, valid) if return_valid else fused
 
 
 def fuse_streams(streams: Mapping[str, Stream], target_times: Tensor, *, backend: str | None = None) -> Fused:
@@ -119,69 +119,111 @@ def fuse_streams(streams: Mapping[str, Stream], target_times: Tensor, *, backend
     """
     if not streams:
         raise ArgumentError("streams is empty: give at least one stream to fuse")
+    data, times, policies, lengths = [], [], [], []
+    has_lengths = False
     for name, part in streams.items():
         if not isinstance(part, Stream):
             raise ArgumentError(f"streams[{name!r}] must be a robocache.Stream, got {type(part).__name__}")
-    names = tuple((f"streams[{name!r}].data", f"streams[{name!r}].times") for name in streams)
-    parts = list(streams.values())
-    columns = (
-        [part.data for part in parts],
-        [part.times for part in parts],
-        [part.policy for part in parts],
-        [part.lengths for part in parts],
-    )
-    fused, valid = _fuse(names, columns, target_times, (backend, True))
-    slices, start = {}, 0
-    for name, part in streams.items():
-        slices[name] = slice(start, start + part.data.shape[2])
-        start += part.data.shape[2]
-    return Fused(fused, valid, slices)
+        data.append(part.data)
+        times.append(part.times)
+        policies.append(part.policy)
+        lengths.append(part.lengths)
+        has_lengths = has_lengths or part.lengths is not None
+    how = (tuple(policies), tuple(lengths) if has_lengths else None)
+    fused, valid, slices = _fuse(streams, (*data, *times, target_times), how, (backend, True))
+    return Fused(fused, valid, dict(zip(streams, slices, strict=True)))
 
 
 _Columns = tuple[list[Tensor], list[Tensor], list[Policy], list[Tensor | None]]
+_How = tuple[tuple[Policy, ...], tuple[Tensor | None, ...] | None]
+_Slices = tuple[slice, ...]
 
 
-def _one_each(name: str, values: Sequence[_T] | None, default: _T) -> list[_T]:
-    if values is None:
-        return [default] * 3
-    if isinstance(values, Policy | Tensor) or len(values) != 3:
-        count = "one" if isinstance(values, Policy | Tensor) else len(values)
+def _one_each(name: str, values: Sequence[_T]) -> tuple[_T, ...]:
+    if isinstance(values, _SINGLE) or len(values) != 3:
+        count = "one" if isinstance(values, _SINGLE) else len(values)
         raise ArgumentError(f"{name} must hold one entry for each of the 3 streams, got {count}")
-    return list(values)
+    return tuple(values)
 
 
-_PLANS: plans.PlanCache[tuple[Tensor, Tensor]] = plans.PlanCache()
+_PLANS: plans.PlanCache[tuple[plans.Plan[tuple[Tensor, Tensor]], _Slices]] = plans.PlanCache()
 
 
 def _fuse(
-    names: tuple[tuple[str, str], ...], columns: _Columns, targets: Tensor, wanted: tuple[str | None, bool]
+    names: Iterable[str] | None, tensors: tuple[Tensor, ...], how: _How, wanted: tuple[str | None, bool]
+) -> tuple[Tensor, Tensor, _Slices]:
+    """The fused data, its validity if it is wanted, and where each stream's columns lie.
+
+    Args:
+        names: Of the streams; None for those that are the arguments of `fuse_multimodal`.
+        tensors: All data, all times, the targets.
+        how: The policies, and the lengths or None.
+        wanted: The backend asked for, and whether validity is.
+    """
+    policies, lengths = how
+    may_plan, count, given = plans.may_plan(), len(policies), tensors
+    if may_plan:
+        counted = None
+        if lengths is not None:
+            counted = tuple([length is not None for length in lengths])
+            given += tuple([length for length in lengths if length is not None])
+        call = (policies, counted, wanted)
+        found = _PLANS.recall(call, given) or _PLANS.find(call, given, tensors[:count])
+        if found is not None:
+            plan, slices = found
+            fused, valid = plan(given)
+            return fused, valid, slices
+    data, times, targets = list(tensors[:count]), list(tensors[count:-1]), tensors[-1]
+    columns = (data, times, list(policies), list((None,) * count if lengths is None else lengths))
+    labels = _labels(names)
+    _check(labels, columns, targets)
+    chosen = choose_backend(wanted[0], targets.device.type)
+    slices = _slices(data)
+    if may_plan and plans.are_plannable(data):
+        plan = _plan(columns, targets, (chosen, wanted[1]))
+        _PLANS.remember(call, given, (plan, slices))
+        fused, valid = plan(given)
+    else:
+        fused, valid = _run_once(labels, columns, targets, chosen)
+    return fused, valid, slices
+
+
+def _run_once(
+    labels: tuple[tuple[str, str], ...], columns: _Columns, targets: Tensor, backend: str
 ) -> tuple[Tensor, Tensor]:
-    """The fused data, and its validity if it is wanted."""
+    """A call that is traced, transformed, differentiated or validated: nothing to remember."""
     data, times, policies, lengths = columns
-    backend, with_valid = wanted
-    key = None
-    if plans.are_plannable(data):
-        tensors = tuple(map(plans.signature, (*data, *times, targets, *lengths)))
-        key = (tensors, tuple(map(id, policies)), with_valid, backend)
-        plan = _PLANS.find(key)
-        if plan is not None:
-            return plan(data, times, targets, lengths)
-    for pair, values, stamps, policy, length in zip(names, data, times, policies, lengths, strict=True):
+    if registration.needs_operator(backend, data):
+        fused, valid = registered.operator(data, times, targets, lengths, encode_policies(policies), backend)
+        return fused, valid
+    if checks.validates_values():
+        for pair, stamps, length in zip(labels, times, lengths, strict=True):
+            checks.check_values(pair[1], stamps, length)
+    return registered.run(data, times, targets, (policies, lengths), backend)
+
+
+def _labels(names: Iterable[str] | None) -> tuple[tuple[str, str], ...]:
+    """What the caller calls the data and the times of each stream."""
+    if names is None:
+        return _NAMES
+    return tuple((f"streams[{name!r}].data", f"streams[{name!r}].times") for name in names)
+
+
+def _slices(data: list[Tensor]) -> _Slices:
+    slices, start = [], 0
+    for values in data:
+        slices.append(slice(start, start + values.shape[2]))
+        start += values.shape[2]
+    return tuple(slices)
+
+
+def _check(labels: tuple[tuple[str, str], ...], columns: _Columns, targets: Tensor) -> None:
+    data, times, policies, lengths = columns
+    for pair, values, stamps, policy, length in zip(labels, data, times, policies, lengths, strict=True):
         checks.check_stream(pair, values, stamps, policy)
         checks.check_targets("target_times", targets, (pair[0], stamps), pair[1])
         checks.check_lengths(pair[0].replace("data", "lengths"), length, values)
-    checks.check_equal_dtypes([pair[0] for pair in names], data)
-    chosen = choose_backend(backend, targets.device.type)
-    if key is not None:
-        plan = _plan(columns, targets, (chosen, with_valid))
-        return _PLANS.remember(key, plan, policies)(data, times, targets, lengths)
-    if registration.needs_operator(chosen, data):
-        fused, valid = _operator(data, times, targets, lengths, encode_policies(policies), chosen)
-        return fused, valid
-    if checks.validates_values():
-        for pair, stamps, length in zip(names, times, lengths, strict=True):
-            checks.check_values(pair[1], stamps, length)
-    return _run(data, times, targets, (policies, lengths), chosen)
+    checks.check_equal_dtypes([pair[0] for pair in labels], data)
 
 
 def _plan(columns: _Columns, targets: Tensor, wanted: tuple[str, bool]) -> plans.Plan[tuple[Tensor, Tensor]]:
@@ -193,85 +235,18 @@ def _plan(columns: _Columns, targets: Tensor, wanted: tuple[str, bool]) -> plans
             data, times, targets, policies, lengths, with_valid=with_valid
         )
         return fused
-    if backend == "native":
-        return StreamsPlan(data, times, targets, policies)
+    streams = StreamsPlan(data, times, targets, policies) if backend == "native" else None
+    count, places = len(data), [length is not None for length in lengths]
 
-    def run(
-        data: list[Tensor], times: list[Tensor], targets: Tensor, lengths: list[Tensor | None]
-    ) -> tuple[Tensor, Tensor]:
-        return _run(data, times, targets, (policies, lengths), backend)
+    def run(tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        data, times, targets = list(tensors[:count]), list(tensors[count : 2 * count]), tensors[2 * count]
+        rest = iter(tensors[2 * count + 1 :])
+        lengths = [next(rest) if is_there else None for is_there in places]
+        if streams is not None:
+            return streams(data, times, targets, lengths)
+        return registered.run(data, times, targets, (policies, lengths), backend)
 
     return run
 
-
-def _run(
-    data: list[Tensor],
-    times: list[Tensor],
-    targets: Tensor,
-    how: tuple[list[Policy], list[Tensor | None]],
-    backend: str,
-) -> tuple[Tensor, Tensor]:
-    policies, lengths = how
-    if backend == "native":
-        return native.fuse(data, times, targets, policies, lengths)
-    module = kernels("fuse_multimodal") if backend == "cuda" else torch_backend
-    result: tuple[Tensor, Tensor] = module.fuse(data, times, targets, policies, lengths)
-    return result
-
-
-def _operator_run(
-    data: list[Tensor],
-    times: list[Tensor],
-    targets: Tensor,
-    lengths: list[Tensor | None],
-    policies: list[float],
-    backend: str,
-) -> tuple[Tensor, Tensor]:
-    return _run(data, times, targets, (decode_policies(policies), lengths), backend)
-
-
-def _operator_fake(
-    data: list[Tensor],
-    times: list[Tensor],
-    targets: Tensor,
-    lengths: list[Tensor | None],
-    policies: list[float],
-    backend: str,
-) -> tuple[Tensor, Tensor]:
-    del times, lengths, policies, backend
-    batch, target = targets.shape
-    width = sum(values.shape[2] for values in data)
-    return data[0].new_empty(batch, target, width), targets.new_empty(batch, target, len(data), dtype=torch.bool)
-
-
-def _keep_inputs(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: object) -> None:
-    del output
-    data, times, targets, lengths, policies, _ = inputs
-    ctx.save_for_backward(*data, *times, targets, *lengths)  # type: ignore[misc, arg-type]
-    ctx.policies = policies  # type: ignore[attr-defined]
-
-
-def _backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor, _: object) -> tuple[object, ...]:
-    saved = list(ctx.saved_tensors)  # type: ignore[attr-defined]
-    policies = decode_policies(ctx.policies)  # type: ignore[attr-defined]
-    count = len(policies)
-    data, times, targets, lengths = saved[:count], saved[count : 2 * count], saved[2 * count], saved[2 * count + 1 :]
-
-    def values(*leaves: Tensor) -> Tensor:
-        return torch_backend.fuse(list(leaves), times, targets, policies, lengths)[0]
-
-    # PyTorch wants a list back for a list of tensors, and None for a list that holds a None.
-    no_lengths = None if any(length is None for length in lengths) else [None] * count
-    return registration.pull_back(values, data, gradient), [None] * count, None, no_lengths, None, None
-
-
-_operator = registration.define(
-    "fuse",
-    "(Tensor[] data, Tensor[] times, Tensor targets, Tensor?[] lengths, float[] policies, str backend)"
-    " -> (Tensor, Tensor)",
-    _operator_run,
-    _operator_fake,
-)
-registration.differentiate("fuse", _backward, _keep_inputs)
 
 __all__ = ["fuse_multimodal", "fuse_streams"]

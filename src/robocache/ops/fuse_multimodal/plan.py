@@ -66,10 +66,10 @@ class FusionPlan:
         parts = list(self.streams.values())
         data, times = [part.data for part in parts], [part.times for part in parts]
         policies, lengths = [part.policy for part in parts], [part.lengths for part in parts]
-        plan = kernels("fuse_multimodal").FusePlan(data, times, self.target_times, policies, lengths, with_valid=True)
-        launch: Callable[[], object] = plan.bound(
-            data, times, self.target_times, lengths, (self.result.data, self.result.valid)
-        )
+        module = kernels("fuse_multimodal")
+        plan = module.FusePlan(data, times, self.target_times, policies, lengths, with_valid=True)
+        tensors = module.flat(data, times, self.target_times, lengths)
+        launch: Callable[[], object] = plan.bound(tensors, (self.result.data, self.result.valid))
         return launch
 
     def _captured(self, run: Callable[[], object]) -> Callable[[], object]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from robocache.ops.launch import PreparedKernel
+from robocache.ops.allocation import allocator
+from robocache.ops.launch import PreparedKernel, are_aligned
 from robocache.ops.triton_block import (
     NUMBERS_PER_STREAM,
     Spec,
@@ -54,25 +56,31 @@ def _fuse_kernel(
 class FusePlan:
     """Everything about a fuse but its pointers: made once for a set of shapes, then only launched.
 
-    The tensors of later calls must agree with those it was made for in shape, stride, dtype and device.
+    The tensors of later calls must agree with those it was made for in shape, stride, dtype and device, and in which
+    of the lengths are absent. With `is_one` there is one stream, and valid is [B,T] instead of [B,T,1].
     """
 
     def __init__(
         self,
-        data: list[Tensor],
-        times: list[Tensor],
+        data: Sequence[Tensor],
+        times: Sequence[Tensor],
         targets: Tensor,
-        policies: list[Policy],
-        lengths: list[Tensor | None],
+        policies: Sequence[Policy],
+        lengths: Sequence[Tensor | None],
         *,
         with_valid: bool,
+        is_one: bool = False,
     ) -> None:
-        widths = [values.shape[2] for values in data]
-        self._shape = (*targets.shape, sum(widths))
-        self._dtype, self._device, self._with_valid = data[0].dtype, targets.device, with_valid
-        self._streams, self._index = len(data), targets.get_device()
-        self._needs_copies = not _is_readable(data, times, targets, lengths)
-        data, times, targets, lengths = _readable(data, times, targets, lengths)
+        widths, streams, self._index = [values.shape[2] for values in data], len(data), targets.get_device()
+        shape = (*targets.shape, sum(widths))
+        valid_shape = shape[:2] if is_one else (*shape[:2], streams)
+        self._new_out = allocator(shape, data[0].dtype, targets.device)
+        self._new_valid = allocator(valid_shape, torch.bool, targets.device) if with_valid else None
+        self._order = _kernel_order(lengths, with_valid=with_valid)
+        tensors = flat(data, times, targets, lengths)
+        read = _readable(tensors)
+        self._needs_copies = any(before is not after for before, after in zip(tensors, read, strict=True))
+        data, times, targets = read[:streams], read[streams : 2 * streams], read[2 * streams]
         vector = vector_elements(data, *widths)
         specs: list[int] = []
         numbers: list[int] = []
@@ -86,7 +94,6 @@ class FusePlan:
             column += values.shape[2]
         self._kernel = None
         if targets.numel():
-            streams = len(data)
             self._kernel = PreparedKernel(
                 _fuse_kernel,
                 targets.shape[0] * programs,
@@ -95,80 +102,80 @@ class FusePlan:
                 {"SPECS": tuple(specs), "WITH_VALID": with_valid, "num_warps": 1, "num_stages": 1},
             )
 
-    def __call__(
-        self, data: list[Tensor], times: list[Tensor], targets: Tensor, lengths: list[Tensor | None]
-    ) -> tuple[Tensor, Tensor | None]:
-        """Data [B,T,sum D] and, if the plan was made with it, valid [B,T,streams]."""
-        out = torch.empty(self._shape, dtype=self._dtype, device=self._device)
-        valid = None
-        if self._with_valid:
-            valid = torch.empty((*self._shape[:2], self._streams), dtype=torch.bool, device=self._device)
-        if self._kernel is not None:
-            tensors, pointers = self._arguments(data, times, targets, lengths, (out, valid))
-            self._kernel.launch(tensors, pointers, self._index)
+    def __call__(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
+        """Data [B,T,sum D] and, if the plan was made with it, valid [B,T,streams].
+
+        Args:
+            tensors: As `flat` lays them out.
+        """
+        out = self._new_out()
+        valid = None if self._new_valid is None else self._new_valid()
+        kernel = self._kernel
+        if kernel is not None:
+            if self._needs_copies:
+                tensors = _readable(tensors)
+            tensors += (out,) if valid is None else (out, valid)
+            pointers = [*map(_pointer, tensors)]
+            ordered = self._order(pointers)
+            if not (are_aligned(pointers) and kernel.relaunch(ordered, self._index)):
+                kernel.launch(self._order(tensors), ordered, self._index)
         return out, valid
 
-    def bound(
-        self,
-        data: list[Tensor],
-        times: list[Tensor],
-        targets: Tensor,
-        lengths: list[Tensor | None],
-        into: tuple[Tensor, Tensor | None],
-    ) -> Callable[[], object]:
+    def bound(self, tensors: tuple[Tensor, ...], into: tuple[Tensor, Tensor]) -> Callable[[], object]:
         """A call without arguments that fuses what these tensors then hold, into `into`."""
-        kernel, index = self._kernel, self._index
+        kernel, index, order = self._kernel, self._index, self._order
         if kernel is None:
             return lambda: None
-        if self._needs_copies:
-            return lambda: kernel.launch(*self._arguments(data, times, targets, lengths, into), index)
-        return functools.partial(kernel.launch, *self._arguments(data, times, targets, lengths, into), index)
 
-    def _arguments(
-        self,
-        data: list[Tensor],
-        times: list[Tensor],
-        targets: Tensor,
-        lengths: list[Tensor | None],
-        into: tuple[Tensor, Tensor | None],
-    ) -> tuple[tuple[Tensor, ...], list[int]]:
-        """The tensors that the kernel takes, and their pointers; those of absent ones are the targets'."""
-        out, valid = into
+        def launch() -> None:
+            kernel(*order((*_readable(tensors), *into)))
+
         if self._needs_copies:
-            data, times, targets, lengths = _readable(data, times, targets, lengths)
-        counted = [targets if length is None else length for length in lengths]
-        tensors = (*data, *times, *counted, targets, targets if valid is None else valid, out)
-        to = targets.data_ptr()
-        pointers = [one.data_ptr() for one in data]
-        pointers += [one.data_ptr() for one in times]
-        pointers += [to if length is None else length.data_ptr() for length in lengths]
-        pointers += (to, to if valid is None else valid.data_ptr(), out.data_ptr())
-        return tensors, pointers
+            return launch
+        taken = order((*tensors, *into))
+        pointers, relaunch = tuple(map(_pointer, taken)), kernel.relaunch
+        is_aligned = are_aligned(pointers)
+
+        def again() -> None:
+            if not (is_aligned and relaunch(pointers, index)):
+                kernel.launch(taken, pointers, index)
+
+        return again
+
+
+_pointer = Tensor.data_ptr
+
+
+def flat(
+    data: Sequence[Tensor], times: Sequence[Tensor], targets: Tensor, lengths: Sequence[Tensor | None]
+) -> tuple[Tensor, ...]:
+    """The tensors of a fuse in one row: all data, all times, the targets, the lengths that there are."""
+    return (*data, *times, targets, *(length for length in lengths if length is not None))
+
+
+def _kernel_order(lengths: Sequence[Tensor | None], *, with_valid: bool) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """From the flat row, with the result and valid at its end, to the kernel's order.
+
+    Lengths and a valid that are not there become the targets, which the kernel then does not touch.
+    """
+    targets = 2 * len(lengths)
+    places, at = [*range(targets)], targets + 1
+    for length in lengths:
+        places.append(targets if length is None else at)
+        at += length is not None
+    return operator.itemgetter(*places, targets, at + 1 if with_valid else targets, at)
+
+
+def _readable(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Last axes contiguous, as the kernel reads them; copies only where they are not."""
+    return tuple(map(rows_contiguous, tensors))
 
 
 def fuse(
     data: list[Tensor], times: list[Tensor], targets: Tensor, policies: list[Policy], lengths: list[Tensor | None]
 ) -> tuple[Tensor, Tensor]:
     """Lists of [B,S,D] and [B,S], targets [B,T] -> data [B,T,sum D], valid [B,T,streams]."""
-    out, valid = FusePlan(data, times, targets, policies, lengths, with_valid=True)(data, times, targets, lengths)
+    plan = FusePlan(data, times, targets, policies, lengths, with_valid=True)
+    out, valid = plan(flat(data, times, targets, lengths))
     assert valid is not None
     return out, valid
-
-
-def _is_readable(data: list[Tensor], times: list[Tensor], targets: Tensor, lengths: list[Tensor | None]) -> bool:
-    copies = zip((*data, *times, targets, *lengths), _flat(_readable(data, times, targets, lengths)), strict=True)
-    return all(before is after for before, after in copies)
-
-
-def _readable(
-    data: list[Tensor], times: list[Tensor], targets: Tensor, lengths: list[Tensor | None]
-) -> tuple[list[Tensor], list[Tensor], Tensor, list[Tensor | None]]:
-    """Last axes contiguous, as the kernel reads them; copies only where they are not."""
-    counted = [None if length is None else length.contiguous() for length in lengths]
-    values = [rows_contiguous(one) for one in data]
-    return values, [rows_contiguous(stamps) for stamps in times], rows_contiguous(targets), counted
-
-
-def _flat(parts: tuple[list[Tensor], list[Tensor], Tensor, list[Tensor | None]]) -> tuple[Tensor | None, ...]:
-    data, times, targets, lengths = parts
-    return (*data, *times, targets, *lengths)

@@ -76,21 +76,25 @@ def resample_trajectories(  # noqa: PLR0913  tensors are positional, the rest is
         ShapeError, DTypeError, DeviceError, ArgumentError: The message names the argument and shows both sides.
         BackendUnavailableError: The backend asked for cannot run here.
     """
-    key = None
-    if plans.are_plannable((source_data,)):
-        tensors = tuple(map(plans.signature, (source_data, source_times, target_times, lengths)))
-        key = (tensors, id(policy), return_valid, backend)
-        plan = _PLANS.find(key)
+    how = None
+    if plans.may_plan():
+        how = (policy, lengths is None, return_valid, backend)
+        tensors: tuple[Tensor, ...] = (source_data, source_times, target_times)
+        if lengths is not None:
+            tensors += (lengths,)
+        plan = _PLANS.recall(how, tensors) or _PLANS.find(how, tensors, (source_data,))
         if plan is not None:
-            return plan(source_data, source_times, target_times, lengths)
+            result = plan(tensors)
+            return result if return_valid else result[0]
     checks.check_stream(("source_data", "source_times"), source_data, source_times, policy)
     checks.check_targets("target_times", target_times, ("source_data", source_times), "source_times")
     checks.check_lengths("lengths", lengths, source_data)
     chosen = choose_backend(backend, source_data.device.type)
-    if key is not None:
+    if how is not None and plans.are_plannable((source_data,)):
         plan = _plan(source_data, source_times, target_times, (policy, lengths), (chosen, return_valid))
-        return _PLANS.remember(key, plan, policy)(source_data, source_times, target_times, lengths)
-    if registration.needs_operator(chosen, [source_data]):
+        _PLANS.remember(how, tensors, plan)
+        data, valid = plan(tensors)
+    elif registration.needs_operator(chosen, [source_data]):
         data, valid = _operator(source_data, source_times, target_times, lengths, encode_policy(policy), chosen)
     else:
         if checks.validates_values():
@@ -99,41 +103,28 @@ def resample_trajectories(  # noqa: PLR0913  tensors are positional, the rest is
     return (data, valid) if return_valid else data
 
 
-_PLANS: plans.PlanCache[Tensor | tuple[Tensor, Tensor]] = plans.PlanCache()
+_PLANS: plans.PlanCache[plans.Plan[tuple[Tensor, Tensor]]] = plans.PlanCache()
 
 
 def _plan(
     data: Tensor, times: Tensor, targets: Tensor, how: tuple[Policy, Tensor | None], wanted: tuple[str, bool]
-) -> plans.Plan[Tensor | tuple[Tensor, Tensor]]:
+) -> plans.Plan[tuple[Tensor, Tensor]]:
     """What a later call with tensors like these has left to do."""
     (policy, lengths), (backend, return_valid) = how, wanted
     if backend == "cuda":
-        fused = kernels("fuse_multimodal").FusePlan(
-            [data], [times], targets, [policy], [lengths], with_valid=return_valid
+        fused: plans.Plan[tuple[Tensor, Tensor]] = kernels("fuse_multimodal").FusePlan(
+            [data], [times], targets, [policy], [lengths], with_valid=return_valid, is_one=True
         )
+        return fused
+    streams = native.StreamsPlan([data], [times], targets, [policy]) if backend == "native" else None
 
-        def launch(
-            data: Tensor, times: Tensor, targets: Tensor, lengths: Tensor | None
-        ) -> Tensor | tuple[Tensor, Tensor]:
-            out, valid = fused([data], [times], targets, [lengths])
-            return out if valid is None else (out, valid[:, :, 0])
-
-        return launch
-
-    if backend == "native":
-        streams = native.StreamsPlan([data], [times], targets, [policy])
-
-        def call(
-            data: Tensor, times: Tensor, targets: Tensor, lengths: Tensor | None
-        ) -> Tensor | tuple[Tensor, Tensor]:
-            out, valid = streams([data], [times], targets, [lengths])
-            return (out, valid[:, :, 0]) if return_valid else out
-
-        return call
-
-    def run(data: Tensor, times: Tensor, targets: Tensor, lengths: Tensor | None) -> Tensor | tuple[Tensor, Tensor]:
-        out, valid = _run(data, times, targets, (policy, lengths), backend)
-        return (out, valid) if return_valid else out
+    def run(tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        data, times, targets = tensors[:3]
+        lengths = tensors[3] if len(tensors) > 3 else None
+        if streams is None:
+            return _run(data, times, targets, (policy, lengths), backend)
+        out, valid = streams([data], [times], targets, [lengths])
+        return out, valid[:, :, 0] if return_valid else valid
 
     return run
 

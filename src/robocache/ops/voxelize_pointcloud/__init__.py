@@ -95,12 +95,13 @@ def voxelize_pointcloud(  # noqa: PLR0913  the extra ones are keyword-only
         ShapeError, DTypeError, DeviceError, ArgumentError: The message names the argument and shows both sides.
         BackendUnavailableError: The backend asked for cannot run here.
     """
-    key = None
-    if layout == "dense" and plans.are_plannable((points,) if features is None else (points, features)):
-        tensors = tuple(map(plans.signature, (points, features, offsets, out)))
+    how = None
+    if layout == "dense" and plans.may_plan():
+        absent = (features is None, offsets is None, out is None)
         numbers = (arguments.as_key(grid_min), arguments.as_key(voxel_size), arguments.as_key(grid_size))
-        key = (tensors, numbers, mode, outside, backend, torch.are_deterministic_algorithms_enabled())
-        plan = _PLANS.find(key)
+        how = (absent, numbers, mode, outside, backend, torch.are_deterministic_algorithms_enabled())
+        tensors = arguments.present(points, features, offsets, out)
+        plan = _PLANS.recall(how, tensors) or _PLANS.find(how, tensors, arguments.present(points, features))
         if plan is not None:
             return plan(points, features, offsets, out)
     grid = (
@@ -121,9 +122,10 @@ def voxelize_pointcloud(  # noqa: PLR0913  the extra ones are keyword-only
     if out is not None:
         dtype = torch.int32 if features is None else torch.float32
         arguments.check_out(out, shape, dtype, points)
-    if key is not None:
+    if how is not None and plans.are_plannable(arguments.present(points, features)):
         plan = _plan((points, features, offsets), grid, (mode, outside), chosen)
-        return _PLANS.remember(key, plan, None)(points, features, offsets, out)
+        _PLANS.remember(how, tensors, plan)
+        return plan(points, features, offsets, out)
     if registration.needs_operator(chosen, [] if features is None else [features]):
         result: Tensor = _operator(points, features, *map(list, grid), mode, offsets, outside, chosen)
         return result if out is None else out.copy_(result)
@@ -136,7 +138,7 @@ def _shape(grid_size: GridSize, features: Tensor | None, offsets: Tensor | None)
     return (*clouds, *grid_size, *tail)
 
 
-_PLANS: plans.PlanCache[Tensor] = plans.PlanCache()
+_PLANS: plans.PlanCache[plans.Plan[Tensor]] = plans.PlanCache()
 
 
 def _plan(

@@ -17,11 +17,26 @@ from robocache.ops.voxelize_pointcloud.reference import GridSize, Triple
 COUNTING = ("occupancy", "count")
 REDUCING = ("mean", "max", "min", "sum")
 _OFFSETS = frozenset({torch.int64})
+_HASHABLE = frozenset({tuple, float, int})  # as most callers give them: known without asking an abstract class
+
+
+def present(
+    points: Tensor, features: Tensor | None, offsets: Tensor | None = None, out: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """The tensors that are there."""
+    tensors: tuple[Tensor, ...] = (points,)
+    if features is not None:
+        tensors += (features,)
+    if offsets is not None:
+        tensors += (offsets,)
+    if out is not None:
+        tensors += (out,)
+    return tensors
 
 
 def as_key(value: object) -> object:
     """The value as a dictionary takes it: a list of numbers is as good as a tuple of them."""
-    if isinstance(value, tuple | numbers.Real):
+    if type(value) in _HASHABLE or isinstance(value, tuple | numbers.Real):
         return value
     return tuple(value) if isinstance(value, Iterable) else object()
 

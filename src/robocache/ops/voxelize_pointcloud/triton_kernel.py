@@ -18,6 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from robocache.ops.allocation import allocator
 from robocache.ops.launch import PreparedKernel, can_overlap, fill_zero
 from robocache.ops.limits import number_bits, runtime_halves, runtime_number
 from robocache.ops.triton_search import first_step
@@ -149,10 +150,16 @@ class VoxelPlan:
     ) -> None:
         front = () if offsets is None else (len(offsets) - 1,)
         tail = () if features is None else (features.shape[1],)
-        self._shape = (*front, *grid[2], *tail)
         self._cells = math.prod((*front, *grid[2]))
         self._device, self._points, self._mode = points.device, len(points), KINDS[mode]
+        self._new_grid = allocator(
+            (*front, *grid[2], *tail), torch.int32 if features is None else torch.float32, self._device
+        )
+        given = (points, features, offsets)
         points, features, offsets = _readable(points, features, offsets)
+        self._needs_copies = any(
+            one is not other for one, other in zip(given, (points, features, offsets), strict=True)
+        )
         width = 1 if features is None else features.shape[1]
         reach = max(self._cells * max(width, 1), len(points) * max(points.stride(0), 1))
         reach = max(reach, 0 if features is None else len(points) * features.stride(0))
@@ -200,6 +207,10 @@ class VoxelPlan:
         if self._mode != SUM:
             options = {name: value for name, value in options.items() if name not in ("CLAMPS", "HAS_OFFSETS")}
             shape = (self._points, width // vector)
+            # A count for each voxel, or a bit; and for each point the voxel it owns, or -1.
+            size = self._cells if self._mode == MEAN else (self._cells + 31) // 32
+            self._new_marks = allocator((size,), torch.int32, self._device)
+            self._new_owned = allocator((self._points,), torch.int64 if self._is_wide else torch.int32, self._device)
             self._finish = PreparedKernel(_finish_kernel, programs, (0, 0, 0), shape, options)
 
     def __call__(
@@ -207,24 +218,20 @@ class VoxelPlan:
     ) -> Tensor:
         """The grid, in `out` where given."""
         if out is None:
-            dtype = torch.int32 if features is None else torch.float32
-            out = torch.empty(self._shape, dtype=dtype, device=self._device)
+            out = self._new_grid()
         self._zero(out)
         if self._scatter is None:
             return out
-        points, features, offsets = _readable(points, features, offsets)
+        if self._needs_copies:
+            points, features, offsets = _readable(points, features, offsets)
         starts = points if offsets is None else offsets
         if features is None:
             self._scatter(points, starts, out)
         elif self._finish is None:
             self._scatter(points, starts, features, out, out, out)
         else:
-            # A count for each voxel, or a bit; and for each point the voxel it owns, or -1.
-            size = self._cells if self._mode == MEAN else (self._cells + 31) // 32
-            marks = torch.empty(size, dtype=torch.int32, device=self._device)
+            marks, owned = self._new_marks(), self._new_owned()
             fill_zero(marks)
-            owned_dtype = torch.int64 if self._is_wide else torch.int32
-            owned = torch.empty(self._points, dtype=owned_dtype, device=self._device)
             self._scatter(points, starts, features, out, marks, owned)
             self._finish(marks, owned, out)
         return out
