@@ -113,7 +113,8 @@ def _finish_kernel(
         to_ptr = grid_ptr + (cell * features * VECTOR)[:, None] + feature
         if MODE == _MEAN:
             total = tl.load(to_ptr, mask=mask, other=0)
-            tl.store(to_ptr, tl.div_rn(total, count.to(tl.float32)[:, None] + total * 0), mask=mask)
+            divisor = tl.broadcast_to(count.to(tl.float32)[:, None], [BLOCK_POINT, BLOCK_FEATURE])
+            tl.store(to_ptr, tl.div_rn(total, divisor), mask=mask)
         else:
             to_ptr = to_ptr.to(tl.pointer_type(tl.uint32))
             tl.store(to_ptr, from_key(tl.load(to_ptr, mask=mask, other=0), MODE), mask=mask)
