@@ -1,6 +1,6 @@
-"""`voxelize_pointcloud` on a GPU: zeros, then one pass over the points.
+"""`voxelize_pointcloud` on a GPU: zeros, then one pass over the points; features of large grids go by tiles.
 
-Mean, max and min look once more at one point of each occupied voxel.
+Mean, max and min look once more at one point of each occupied voxel. `tile_plan.py` has the tiles.
 
 Occupancy needs no atomics: every writer writes the same 1. Max and min compare the floats' bits in an order-preserving
 unsigned form in which 0 means empty, so that they are the same whatever the order of arrival and a NaN wins. The point
@@ -22,6 +22,7 @@ from robocache.ops.triton_search import first_step
 from robocache.ops.triton_voxel import COUNT, MAX, MEAN, MIN, OCCUPANCY, SUM, from_key, to_key, voxel_numbers
 from robocache.ops.voxelize_pointcloud import torch_backend
 from robocache.ops.voxelize_pointcloud.reference import GridSize, Triple
+from robocache.ops.voxelize_pointcloud.tile_plan import TilePlan, Tiling
 
 POINTS_PER_PROGRAM = 1024
 ELEMENTS_PER_PROGRAM = 2048
@@ -145,7 +146,7 @@ class VoxelPlan:
         reach = max(self._cells * max(width, 1), len(points) * max(points.stride(0), 1))
         reach = max(reach, 0 if features is None else len(points) * features.stride(0))
         self._is_wide = reach + ELEMENTS_PER_PROGRAM * _ACCESS_BYTES >= _INT32_LIMIT
-        self._scatter = self._finish = None
+        self._scatter = self._finish = self._tiles = None
         if len(points) == 0 or self._cells * width == 0:
             return
         clouds = 1 if offsets is None else len(offsets) - 1
@@ -177,6 +178,10 @@ class VoxelPlan:
         programs = triton.cdiv(self._points, block)
         options |= {"BLOCK_POINT": block, "BLOCK_FEATURE": block_feature, "VECTOR": vector}
         strides = (features.stride(0) // vector, width // vector)
+        tiling = Tiling.of(self._points, self._cells, width)
+        if tiling.pays():
+            self._tiles = TilePlan(tiling, numbers, strides, runtime, options)
+            return
         self._scatter = PreparedKernel(_reduce_kernel, programs, (0,) * 6, (*numbers, *strides, runtime), options)
         if self._mode != SUM:
             options = {name: value for name, value in options.items() if name not in ("CLAMPS", "HAS_OFFSETS")}
@@ -190,6 +195,9 @@ class VoxelPlan:
         if out is None:
             dtype = torch.int32 if features is None else torch.float32
             out = torch.empty(self._shape, dtype=dtype, device=self._device)
+        if self._tiles is not None:
+            points, features, offsets = _readable(points, features, offsets)
+            return self._tiles(points, points if offsets is None else offsets, features, out)
         fill_zero(out)
         if self._scatter is None:
             return out
