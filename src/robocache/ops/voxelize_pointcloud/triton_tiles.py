@@ -267,11 +267,10 @@ def _sorted(keys, count, BLOCK: tl.constexpr):
 def _runs(cell, count, BLOCK: tl.constexpr):
     """Which of the sorted points is the last of its voxel, and how many that voxel then has."""
     lane = tl.arange(0, BLOCK)
-    following = tl.gather(cell, tl.minimum(lane + 1, BLOCK - 1), axis=0)
-    before = tl.gather(cell, tl.maximum(lane - 1, 0), axis=0)
-    is_last = (lane < count) & ((lane == BLOCK - 1) | (cell != following))
-    start = tl.associative_scan(tl.where(cell != before, lane, 0), 0, _later)
-    return is_last, lane - start + 1
+    one = lane * 0 + 1
+    _, still = tl.associative_scan((cell, one), 0, _sum_of_cell, reverse=True)
+    _, number = tl.associative_scan((cell, one), 0, _sum_of_cell)
+    return (lane < count) & (still == 1), number
 
 
 @triton.jit
@@ -283,11 +282,6 @@ def _run_totals(cell, value, MODE: tl.constexpr):
     else:
         _, total = tl.associative_scan((cells, value), 0, _sum_of_cell)
     return total
-
-
-@triton.jit
-def _later(start, later):
-    return tl.maximum(start, later)
 
 
 @triton.jit
