@@ -1,4 +1,7 @@
-"""When a voxelization goes by tiles, how large they are, and its launches; `triton_tiles.py` is the device code."""
+"""When a voxelization goes by tiles, how large they are, and its launches; `triton_tiles.py` is the device code.
+
+Besides the grid it takes memory for about one number a voxel and two a point; the atomics take as much for a mean.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +20,19 @@ from robocache.ops.voxelize_pointcloud import triton_tiles
 LEAST_BYTES = 32 << 20
 LEAST_POINTS = 1 << 16
 LEAST_ROOM = 2  # keys in all bins for each point
-# A tile is small enough for many programs at once, and large enough to be worth one.
-TILE_BYTES = 32 << 10
+# A tile is small enough for one warp, which waits for no other, and large enough to be worth a program.
+TILE_BYTES = 16 << 10
 LEAST_TILE_BYTES = 2 << 10
 LEAST_TILE_CELLS = 4
-MEAN_POINTS = 64  # what tiles are made to hold, on average
-BLOCK = 128  # points that a program sorts at once; tiles with more are crowded
+MEAN_POINTS = 32  # what tiles are made to hold, on average
+BLOCK = 64  # points that a program sorts at once; tiles with more are crowded
 BLOCK_FULL = 1024  # points that a program sorts at most; tiles with more are overfull
 KEY_BITS = 31  # of a narrow key: voxel of the tile, then point
-ELEMENTS_PER_PROGRAM = 1024
+ELEMENTS_PER_PROGRAM = 512
 POINTS_PER_PROGRAM = 512
-ZEROS_PER_STORE = 2048
+ZEROS_PER_STORE = 1024
 WARPS = 4
-TILE_WARPS = 4  # of the program that writes a tile
+TILE_WARPS = 1  # of the program that writes a tile
 PROGRAMS = 512  # of what is left for few tiles or none: they take turns
 _CONTROL = 3  # numbers behind the counts
 _NUMBER_BITS = 31  # of a point
