@@ -51,6 +51,21 @@ def ordinary_algorithms(_unwritten_memory_is_nan):
     torch.use_deterministic_algorithms(mode=False)
 
 
+@pytest.fixture
+def small_tiles(monkeypatch):
+    """Voxelize features by tiles however small the grid, and by tiles so small that the interpreter is quick.
+
+    A tile has at most 16 voxels; 9 points crowd it, 17 are more than its bin holds.
+    """
+    plan = pytest.importorskip("robocache.ops.voxelize_pointcloud.tile_plan")
+    sizes = {"TILE_BYTES": 256, "LEAST_TILE_BYTES": 64, "MEAN_POINTS": 8, "BLOCK": 8, "BLOCK_FULL": 16}
+    programs = {"ELEMENTS_PER_PROGRAM": 32, "POINTS_PER_PROGRAM": 64, "ZEROS_PER_STORE": 64, "PROGRAMS": 1}
+    always = dict.fromkeys(("LEAST_BYTES", "LEAST_POINTS", "LEAST_ROOM"), 0)
+    for name, value in (sizes | programs | always).items():
+        monkeypatch.setattr(plan, name, value)
+    return plan
+
+
 @pytest.fixture(scope="session")
 def kernel_device():
     """Where kernels run: the GPU, or the CPU under Triton's interpreter."""

@@ -171,6 +171,13 @@ class TestModes:
         features = torch.tensor([[INF, -INF], [-2.0, -INF], [0.0, -INF], [0.0, 0.0]])
         assert tuple(backend.voxelize(self.points, features, mode)[1, 1, 1].tolist()) == expected
 
+    @pytest.mark.usefixtures("ordinary_algorithms")
+    @pytest.mark.parametrize("mode", ["mean", "sum"])
+    def test_infinite_features_make_infinite_sums(self, backend, mode):
+        """A divisor computed from the sum itself makes the mean of an infinite one NaN."""
+        features = torch.tensor([[INF, -INF], [-2.0, 1.0], [0.0, -INF], [0.0, 0.0]])
+        assert backend.voxelize(self.points, features, mode)[1, 1, 1].tolist() == [INF, -INF]
+
     @pytest.mark.parametrize("mode", FEATURE_MODES)
     @pytest.mark.parametrize("width", [1, 2, 3, 7, 33])
     def test_any_number_of_features(self, backend, mode, width):

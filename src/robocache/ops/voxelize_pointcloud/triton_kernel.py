@@ -1,6 +1,6 @@
-"""`voxelize_pointcloud` on a GPU: zeros, then one pass over the points.
+"""`voxelize_pointcloud` on a GPU: zeros, then one pass over the points; features of large grids go by tiles.
 
-Mean, max and min look once more at one point of each occupied voxel.
+Mean, max and min look once more at one point of each occupied voxel. `tile_plan.py` has the tiles.
 
 Occupancy needs no atomics, since every writer writes the same 1, but takes them: scattered stores of 4 bytes are a
 quarter slower. Max and min compare the floats' bits in an order-preserving unsigned form in which 0 means empty, so
@@ -25,6 +25,7 @@ from robocache.ops.triton_search import first_step
 from robocache.ops.triton_voxel import COUNT, MAX, MEAN, MIN, OCCUPANCY, SUM, from_key, to_key, voxel_numbers
 from robocache.ops.voxelize_pointcloud import torch_backend
 from robocache.ops.voxelize_pointcloud.reference import GridSize, Triple
+from robocache.ops.voxelize_pointcloud.tile_plan import TilePlan, Tiling
 
 POINTS_PER_PROGRAM = 256
 ELEMENTS_PER_PROGRAM = 2048
@@ -127,7 +128,8 @@ def _finish_kernel(
         to_ptr = grid_ptr + (cell * features * VECTOR)[:, None] + feature
         if MODE == _MEAN:
             total = tl.load(to_ptr, mask=mask, other=0)
-            tl.store(to_ptr, tl.div_rn(total, count.to(tl.float32)[:, None] + total * 0), mask=mask)
+            divisor = tl.broadcast_to(count.to(tl.float32)[:, None], [BLOCK_POINT, BLOCK_FEATURE])
+            tl.store(to_ptr, tl.div_rn(total, divisor), mask=mask)
         else:
             to_ptr = to_ptr.to(tl.pointer_type(tl.uint32))
             tl.store(to_ptr, from_key(tl.load(to_ptr, mask=mask, other=0), MODE), mask=mask)
@@ -165,7 +167,7 @@ class VoxelPlan:
         reach = max(reach, 0 if features is None else len(points) * features.stride(0))
         self._is_wide = reach + ELEMENTS_PER_PROGRAM * _ACCESS_BYTES >= _INT32_LIMIT
         self._zero: Callable[[Tensor], None] = fill_zero
-        self._scatter = self._finish = None
+        self._scatter = self._finish = self._tiles = None
         if len(points) == 0 or self._cells * width == 0:
             return
         clouds = 1 if offsets is None else len(offsets) - 1
@@ -203,6 +205,10 @@ class VoxelPlan:
         programs = triton.cdiv(self._points, block)
         options |= {"BLOCK_POINT": block, "BLOCK_FEATURE": block_feature, "VECTOR": vector}
         strides = (features.stride(0) // vector, width // vector)
+        tiling = Tiling.of(self._points, self._cells, width)
+        if tiling.pays():
+            self._tiles = TilePlan(tiling, numbers, strides, runtime, options)
+            return
         self._scatter = PreparedKernel(_reduce_kernel, programs, (0,) * 6, (*numbers, *strides, runtime), options)
         if self._mode != SUM:
             options = {name: value for name, value in options.items() if name not in ("CLAMPS", "HAS_OFFSETS")}
@@ -219,6 +225,10 @@ class VoxelPlan:
         """The grid, in `out` where given."""
         if out is None:
             out = self._new_grid()
+        if self._tiles is not None:
+            if self._needs_copies:
+                points, features, offsets = _readable(points, features, offsets)
+            return self._tiles(points, points if offsets is None else offsets, features, out)
         self._zero(out)
         if self._scatter is None:
             return out
