@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from robocache.loader import ByteBudget, Prefetcher
     from robocache.ops import (
         FusionPlan,
+        VoxelGrid,
         check_installation,
         fuse_multimodal,
         fuse_streams,
@@ -36,6 +37,7 @@ _LAZY = {
     "robocache.loader": ("ByteBudget", "Prefetcher"),
     "robocache.ops": (
         "FusionPlan",
+        "VoxelGrid",
         "check_installation",
         "fuse_multimodal",
         "fuse_streams",
@@ -69,6 +71,7 @@ __all__ = [
     "Slerp",
     "SparseVoxels",
     "Stream",
+    "VoxelGrid",
     "__version__",
     "align_episode",
     "check_installation",

@@ -5,9 +5,11 @@ from robocache.ops.fuse_multimodal.plan import FusionPlan
 from robocache.ops.installation import check_installation, is_cuda_available, print_installation_info, self_test
 from robocache.ops.resample_trajectories import resample_trajectories
 from robocache.ops.voxelize_pointcloud import voxelize_pointcloud
+from robocache.ops.voxelize_pointcloud.grid import VoxelGrid
 
 __all__ = [
     "FusionPlan",
+    "VoxelGrid",
     "check_installation",
     "fuse_multimodal",
     "fuse_streams",
