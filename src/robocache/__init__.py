@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from robocache.loader import ByteBudget, Prefetcher
     from robocache.ops import (
         FusionPlan,
+        VoxelGrid,
+        WarmupReport,
         check_installation,
         fuse_multimodal,
         fuse_streams,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
         resample_trajectories,
         self_test,
         voxelize_pointcloud,
+        warmup,
     )
     from robocache.readers import open_recording
 
@@ -36,6 +39,8 @@ _LAZY = {
     "robocache.loader": ("ByteBudget", "Prefetcher"),
     "robocache.ops": (
         "FusionPlan",
+        "VoxelGrid",
+        "WarmupReport",
         "check_installation",
         "fuse_multimodal",
         "fuse_streams",
@@ -44,6 +49,7 @@ _LAZY = {
         "resample_trajectories",
         "self_test",
         "voxelize_pointcloud",
+        "warmup",
     ),
     "robocache.readers": ("open_recording",),
 }
@@ -69,6 +75,8 @@ __all__ = [
     "Slerp",
     "SparseVoxels",
     "Stream",
+    "VoxelGrid",
+    "WarmupReport",
     "__version__",
     "align_episode",
     "check_installation",
@@ -80,6 +88,7 @@ __all__ = [
     "resample_trajectories",
     "self_test",
     "voxelize_pointcloud",
+    "warmup",
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import os
@@ -193,6 +194,24 @@ def backend(request, kernel_device):
 def fast_backend(request, kernel_device):
     """Each implementation that the reference judges."""
     return implementation(request.param, kernel_device)
+
+
+@pytest.fixture(params=("pytorch", "native", "kernel"))
+def make_grid(request, kernel_device):
+    """`VoxelGrid` on each backend in turn; without a GPU its kernels run in Triton's interpreter."""
+    name = implementation(request.param, kernel_device).name
+    if name != "kernel":
+        yield functools.partial(rc.VoxelGrid, device=kernel_device if name == "pytorch" else "cpu", backend=name)
+        return
+    pytest.importorskip("triton")
+    operation = importlib.import_module("robocache.ops.voxelize_pointcloud")
+    contract = importlib.import_module("robocache.ops.voxelize_pointcloud.grid")
+    with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
+        if not HAS_GPU:  # what the public names refuse: kernels on a CPU
+            for module in (operation, contract):
+                patch.setattr(module, "choose_backend", lambda backend, device: backend or "native")
+        yield functools.partial(rc.VoxelGrid, device=kernel_device, backend="cuda")
+    operation._PLANS.clear()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import robocache as rc
 from robocache.errors import BackendUnavailableError
@@ -49,6 +50,13 @@ class TestTensorsAsTheyLie:
         odd = torch.frombuffer(raw, dtype=torch.float32, offset=1).view(data.shape)
         assert odd.data_ptr() % 4
         assert torch.equal(resample(odd, times, targets), resample(data, times, targets))
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_points_without_memory_have_no_address(self, mode):
+        """Fails, with the interpreter, when only features are asked whether they stand for something else."""
+        with FakeTensorMode():
+            points, features = torch.zeros(5, 3), None if mode in MODES[:2] else torch.zeros(5, 2)
+        assert rc.voxelize_pointcloud(points, features, grid_size=(4, 4, 4), mode=mode, backend="native").shape[0] == 4
 
     def test_lazily_negated_data(self):
         data, times, targets = self.inputs()

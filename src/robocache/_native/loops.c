@@ -154,4 +154,5 @@ const inner_loops OF_VARIANT(inner_loops_, VARIANT) = {
     {angle_float16, angle_bfloat16, angle_float32, angle_float64},
     {cells_float16, cells_bfloat16, cells_float32, cells_float64},
     {reduce_float16, reduce_bfloat16, reduce_float32, reduce_float64},
+    {scatter_float16, scatter_bfloat16, scatter_float32, scatter_float64},
 };

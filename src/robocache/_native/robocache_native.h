@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define ABI_VERSION 2
+#define ABI_VERSION 3
 
 enum dtype { FLOAT16, BFLOAT16, FLOAT32, FLOAT64, BYTES1, BYTES2, BYTES4, BYTES8 };
 enum time_dtype { TIME_FLOAT32, TIME_FLOAT64, TIME_INT64 };
@@ -54,6 +54,15 @@ typedef struct {
     double lowest[3], edge[3];
 } voxelize_arguments;
 
+/* A cloud into a grid that is empty but for voxels that are known. */
+typedef struct {
+    int64_t *touched; /* voxels that are not empty, with room for one a point; NULL: those of the cloud need no list */
+    uint32_t *counts; /* [x, y, z], zeros; left so. NULL unless there are features */
+    int64_t cleared;  /* so many of the touched are emptied before the cloud is added, */
+    int64_t kept;     /* so many stay, and stand before those that the cloud adds */
+    voxelize_arguments cloud;
+} update_arguments;
+
 /* Which samples make one target. */
 enum kind { SINGLE, MIXED, FILLED };
 typedef struct {
@@ -89,6 +98,14 @@ typedef struct {
     const voxelize_arguments *grid;
 } tile_arguments;
 
+/* Some points, numbered, to the rows of their voxels. */
+typedef struct {
+    const int64_t *cells; /* [count], -1 where a point is dropped */
+    const char *features; /* of the first of them */
+    int64_t count, touched; /* how many voxels are in the list before */
+    const update_arguments *call;
+} scatter_arguments;
+
 /* The inner loops, once for each instruction set. */
 typedef struct {
     void (*linear[4])(const blend_arguments *);
@@ -96,6 +113,7 @@ typedef struct {
     void (*angle[4])(const blend_arguments *);
     void (*cells[4])(const cells_arguments *, int64_t *cells);
     void (*reduce[4])(const tile_arguments *);
+    int64_t (*scatter[4])(const scatter_arguments *); /* how many voxels are in the list afterwards */
 } inner_loops;
 
 const inner_loops *best_inner_loops(void);

@@ -215,3 +215,69 @@ EXPORT int64_t robocache_voxelize(const voxelize_arguments *call)
     }
     return through_tiles(&context, threads);
 }
+
+static void clear_touched(const update_arguments *call)
+{
+    const voxelize_arguments *cloud = &call->cloud;
+    if (is_counting(cloud))
+        for (int64_t at = 0; at < call->cleared; ++at)
+            ((int32_t *)cloud->out)[call->touched[at]] = 0;
+    else
+        for (int64_t at = 0; at < call->cleared; ++at)
+            memset(cloud->out + call->touched[at] * cloud->width * 4, 0, (size_t)cloud->width * 4);
+}
+
+/* Lists a voxel for every point: a store goes on without waiting for what was there. */
+static int64_t count_block(const update_arguments *call, const numbered *points, int64_t touched)
+{
+    uint32_t *grid = (uint32_t *)call->cloud.out;
+    if (call->touched != NULL)
+        for (int64_t at = 0; at < points->count; ++at) {
+            call->touched[touched] = points->cells[at];
+            touched += points->cells[at] >= 0;
+        }
+    if (call->cloud.mode == MODE_OCCUPANCY) {
+        for (int64_t at = 0; at < points->count; ++at)
+            if (points->cells[at] >= 0)
+                grid[points->cells[at]] = 1;
+    } else {
+        for (int64_t at = 0; at < points->count; ++at)
+            if (points->cells[at] >= 0)
+                ++grid[points->cells[at]];
+    }
+    return touched;
+}
+
+static void finish_touched(const update_arguments *call, int64_t touched)
+{
+    const int64_t width = call->cloud.width;
+    for (int64_t at = call->kept; at < touched; ++at) {
+        uint32_t *count = &call->counts[call->touched[at]];
+        float *row = (float *)call->cloud.out + call->touched[at] * width;
+        if (call->cloud.mode == MODE_MEAN && *count > 1)
+            for (int64_t f = 0; f < width; ++f)
+                row[f] /= (float)*count;
+        *count = 0;
+    }
+}
+
+/* Empties what was touched and adds one cloud, in the order of its points; returns how many voxels are touched. */
+EXPORT int64_t robocache_update(const update_arguments *call)
+{
+    const voxelize_context context = {.call = &call->cloud, .loops = best_inner_loops()};
+    int64_t touched = call->kept;
+    numbered points = {0, 0, {0}};
+    clear_touched(call);
+    while (number_next(&context, call->cloud.n, &points)) {
+        if (is_counting(&call->cloud)) {
+            touched = count_block(call, &points, touched);
+            continue;
+        }
+        const char *features = call->cloud.features + points.at * call->cloud.feature_stride;
+        const scatter_arguments block = {points.cells, features, points.count, touched, call};
+        touched = context.loops->scatter[call->cloud.feature_dtype](&block);
+    }
+    if (!is_counting(&call->cloud))
+        finish_touched(call, touched);
+    return touched;
+}

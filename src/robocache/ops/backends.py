@@ -115,9 +115,9 @@ def _refuse_problem(backend: str, problem: str | None) -> None:
         raise BackendUnavailableError(f"backend={backend!r} cannot run: {problem}")
 
 
-def kernels(operation: str) -> ModuleType:
+def kernels(operation: str, file: str = "triton_kernel") -> ModuleType:
     """The Triton kernels of an operation, imported on first use so that `import robocache` stays quick."""
-    return importlib.import_module(f"robocache.ops.{operation}.triton_kernel")
+    return importlib.import_module(f"robocache.ops.{operation}.{file}")
 
 
 def interprets_kernels() -> bool:

@@ -126,7 +126,8 @@ def voxelize_pointcloud(  # noqa: PLR0913  the extra ones are keyword-only
         plan = _plan((points, features, offsets), grid, (mode, outside), chosen)
         _PLANS.remember(how, tensors, plan)
         return plan(points, features, offsets, out)
-    if registration.needs_operator(chosen, [] if features is None else [features]):
+    stand_ins = [points.detach()] if features is None else [points.detach(), features]  # no gradient goes to points
+    if registration.needs_operator(chosen, stand_ins):
         result: Tensor = _operator(points, features, *map(list, grid), mode, offsets, outside, chosen)
         return result if out is None else out.copy_(result)
     return _run(points, features, grid, (mode, offsets, outside), (chosen, out))

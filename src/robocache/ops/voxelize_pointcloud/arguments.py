@@ -77,8 +77,7 @@ def check_cloud(points: Tensor, features: Tensor | None, mode: str, offsets: Ten
     check_tensor("points", points, "point, 3", FLOATING)
     if points.shape[1] != 3:
         raise ShapeError(f"points must be [point, 3], got shape {tuple(points.shape)}")
-    if mode not in COUNTING + REDUCING:
-        raise ArgumentError(f"mode must be one of {', '.join(COUNTING + REDUCING)}, got {mode!r}")
+    _check_mode(mode)
     if features is None:
         if mode in REDUCING:
             raise ArgumentError(f"mode={mode!r} needs features [point, feature], got None")
@@ -94,6 +93,17 @@ def check_cloud(points: Tensor, features: Tensor | None, mode: str, offsets: Ten
         if len(offsets) == 0:
             raise ShapeError("offsets must hold the start of the first cloud at least, got none")
         _check_device("offsets", offsets, points)
+
+
+def check_columns(features: object, mode: str) -> None:
+    """The number of feature columns of a grid, and whether the mode has a use for them."""
+    _check_mode(mode)
+    if not isinstance(features, int) or isinstance(features, bool) or features < 0:
+        raise ArgumentError(f"features must be a number of columns, 0 or more, got {features!r}")
+    if features == 0 and mode in REDUCING:
+        raise ArgumentError(f"mode={mode!r} needs features, the number of feature columns, got 0")
+    if features > 0 and mode in COUNTING:
+        raise ArgumentError(f"mode={mode!r} has no use for features; pass mode='mean', 'max', 'min' or 'sum'")
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -130,6 +140,11 @@ def check_offsets_values(offsets: Tensor, points: Tensor) -> None:
     if len(falls):
         at = int(falls[0])
         raise ArgumentError(f"{wanted}, but go from {int(offsets[at])} at index {at} to {int(offsets[at + 1])}")
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in COUNTING + REDUCING:
+        raise ArgumentError(f"mode must be one of {', '.join(COUNTING + REDUCING)}, got {mode!r}")
 
 
 def _check_device(name: str, tensor: Tensor, points: Tensor) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor
 from robocache.ops.native_library import DTYPES, library, readable
 from robocache.ops.voxelize_pointcloud.reference import GridSize, Triple
 
-_CALL = struct.Struct("@18q6d")
+CALL_LAYOUT = "18q6d"
+_CALL = struct.Struct("@" + CALL_LAYOUT)
 _MODES = {"occupancy": 0, "count": 1, "mean": 2, "sum": 3, "max": 4, "min": 5}
 
 
@@ -33,7 +34,25 @@ def voxelize_pointcloud(  # noqa: PLR0913, PLR0917  what every backend takes
     clouds = () if offsets is None else (len(offsets) - 1,)
     width = () if features is None else (features.shape[1],)
     grid = _new_grid((*clouds, *grid_size, *width), features) if out is None else out
-    call = _CALL.pack(
+    tensors, box = (points, features, offsets, grid), (grid_min, voxel_size, grid_size)
+    if library().robocache_voxelize(_CALL.pack(*call_fields(tensors, box, mode, outside, is_fresh=out is None))):
+        message = f"no memory to sort {len(points)} points into tiles, beyond the grid of {grid.nbytes} bytes"
+        raise MemoryError(message)
+    return grid
+
+
+def call_fields(
+    tensors: tuple[Tensor, Tensor | None, Tensor | None, Tensor],
+    box: tuple[Triple, Triple, GridSize],
+    mode: str,
+    outside: str,
+    *,
+    is_fresh: bool,
+) -> tuple[float, ...]:
+    """The library's `voxelize_arguments`, in CALL_LAYOUT; the caller keeps the tensors, all readable."""
+    points, features, offsets, grid = tensors
+    grid_min, voxel_size, grid_size = box
+    return (
         points.data_ptr(),
         0 if features is None else features.data_ptr(),
         0 if offsets is None else offsets.data_ptr(),
@@ -41,22 +60,18 @@ def voxelize_pointcloud(  # noqa: PLR0913, PLR0917  what every backend takes
         len(points),
         points.stride(0) * points.element_size(),
         0 if features is None else features.stride(0) * features.element_size(),
-        *(width or (0,)),
-        *(clouds or (1,)),
+        0 if features is None else features.shape[1],
+        1 if offsets is None else len(offsets) - 1,
         *grid_size,
         DTYPES[points.dtype],
         0 if features is None else DTYPES[features.dtype],
         _MODES[mode],
         outside == "clamp",
-        out is None,
+        is_fresh,
         torch.get_num_threads(),
         *grid_min,
         *voxel_size,
     )
-    if library().robocache_voxelize(call):
-        message = f"no memory to sort {len(points)} points into tiles, beyond the grid of {grid.nbytes} bytes"
-        raise MemoryError(message)
-    return grid
 
 
 def _new_grid(shape: tuple[int, ...], features: Tensor | None) -> Tensor:
