@@ -60,7 +60,13 @@ def small_tiles(monkeypatch):
     """
     plan = pytest.importorskip("robocache.ops.voxelize_pointcloud.tile_plan")
     sizes = {"TILE_BYTES": 256, "LEAST_TILE_BYTES": 64, "MEAN_POINTS": 8, "BLOCK": 8, "BLOCK_FULL": 16}
-    programs = {"ELEMENTS_PER_PROGRAM": 32, "POINTS_PER_PROGRAM": 64, "ZEROS_PER_STORE": 64, "PROGRAMS": 1}
+    programs = {
+        "BLOCK_LIST": 8,
+        "ELEMENTS_PER_WARP": 16,
+        "POINTS_PER_PROGRAM": 64,
+        "ZEROS_PER_STORE": 64,
+        "PROGRAMS": 1,
+    }
     always = dict.fromkeys(("LEAST_BYTES", "LEAST_POINTS", "LEAST_ROOM"), 0)
     for name, value in (sizes | programs | always).items():
         monkeypatch.setattr(plan, name, value)

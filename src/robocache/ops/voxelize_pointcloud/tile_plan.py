@@ -26,9 +26,10 @@ LEAST_TILE_BYTES = 2 << 10
 LEAST_TILE_CELLS = 4
 MEAN_POINTS = 32  # what tiles are made to hold, on average
 BLOCK = 64  # points that a program sorts at once; tiles with more are crowded
+BLOCK_LIST = 256  # points of the list
 BLOCK_FULL = 1024  # points that a program sorts at most; tiles with more are overfull
 KEY_BITS = 31  # of a narrow key: voxel of the tile, then point
-ELEMENTS_PER_PROGRAM = 512
+ELEMENTS_PER_WARP = 512
 POINTS_PER_PROGRAM = 512
 ZEROS_PER_STORE = 1024
 WARPS = 4
@@ -138,23 +139,25 @@ class TilePlan:
             (*numbers, *cut, *room, grid),
             binning | {"BLOCK_POINT": block},
         )
-        usual = writing | _blocks("BLOCK", BLOCK, tiling.width)
         busy = (tiling.tiles, tiling.tiles + _CONTROL + tiling.busy - 1, tiling.tile_bits)
         self._write = PreparedKernel(
             triton_tiles.tile_kernel,
             tiling.tiles,
             (0,) * 5,
             (tiling.points, tiling.cells, *busy, *room, *strides),
-            usual | {"BLOCK_ZERO": ZEROS_PER_STORE, "num_warps": TILE_WARPS},
+            writing
+            | _blocks("BLOCK", BLOCK, tiling.width, TILE_WARPS)
+            | {"BLOCK_ZERO": ZEROS_PER_STORE, "num_warps": TILE_WARPS},
         )
         self._rest = self._finish = None
+        listing = writing | _blocks("BLOCK", BLOCK_LIST, tiling.width, WARPS)
         if tiling.busy:
             self._rest = PreparedKernel(
                 triton_tiles.rest_kernel,
                 PROGRAMS,
                 (0,) * 5,
                 (tiling.points, *busy, *room, *strides),
-                usual | _blocks("BLOCK_FULL", BLOCK_FULL, tiling.width),
+                listing | _blocks("BLOCK_FULL", BLOCK_FULL, tiling.width, WARPS),
             )
         if tiling.overfull and options["MODE"] != SUM:
             self._finish = PreparedKernel(
@@ -162,7 +165,7 @@ class TilePlan:
                 min(tiling.overfull, PROGRAMS),
                 (0,) * 3,
                 (tiling.cells, *cut, tiling.capacity, strides[1]),
-                usual,
+                listing,
             )
 
     def __call__(self, points: Tensor, starts: Tensor, features: Tensor, out: Tensor) -> Tensor:
@@ -190,7 +193,7 @@ class TilePlan:
         return out
 
 
-def _blocks(name: str, points: int, width: int) -> dict[str, int]:
+def _blocks(name: str, points: int, width: int, warps: int) -> dict[str, int]:
     """How many points, and features of them, a program holds at a time."""
-    features = max(ELEMENTS_PER_PROGRAM // points, 1)
+    features = max(ELEMENTS_PER_WARP * warps // points, 1)
     return {name: points, f"{name}_FEATURE": min(1 << (width - 1).bit_length(), features)}
