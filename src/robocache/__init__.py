@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from robocache.ops import (
         FusionPlan,
         VoxelGrid,
+        WarmupReport,
         check_installation,
         fuse_multimodal,
         fuse_streams,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         resample_trajectories,
         self_test,
         voxelize_pointcloud,
+        warmup,
     )
     from robocache.readers import open_recording
 
@@ -38,6 +40,7 @@ _LAZY = {
     "robocache.ops": (
         "FusionPlan",
         "VoxelGrid",
+        "WarmupReport",
         "check_installation",
         "fuse_multimodal",
         "fuse_streams",
@@ -46,6 +49,7 @@ _LAZY = {
         "resample_trajectories",
         "self_test",
         "voxelize_pointcloud",
+        "warmup",
     ),
     "robocache.readers": ("open_recording",),
 }
@@ -72,6 +76,7 @@ __all__ = [
     "SparseVoxels",
     "Stream",
     "VoxelGrid",
+    "WarmupReport",
     "__version__",
     "align_episode",
     "check_installation",
@@ -83,6 +88,7 @@ __all__ = [
     "resample_trajectories",
     "self_test",
     "voxelize_pointcloud",
+    "warmup",
 ]
 
 

@@ -6,10 +6,12 @@ from robocache.ops.installation import check_installation, is_cuda_available, pr
 from robocache.ops.resample_trajectories import resample_trajectories
 from robocache.ops.voxelize_pointcloud import voxelize_pointcloud
 from robocache.ops.voxelize_pointcloud.grid import VoxelGrid
+from robocache.ops.warming import WarmupReport, warmup
 
 __all__ = [
     "FusionPlan",
     "VoxelGrid",
+    "WarmupReport",
     "check_installation",
     "fuse_multimodal",
     "fuse_streams",
@@ -18,4 +20,5 @@ __all__ = [
     "resample_trajectories",
     "self_test",
     "voxelize_pointcloud",
+    "warmup",
 ]

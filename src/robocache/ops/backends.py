@@ -14,6 +14,7 @@ from robocache.errors import ArgumentError, BackendUnavailableError
 from robocache.ops import native_library
 
 BACKENDS = ("cuda", "native", "pytorch")
+OPERATIONS = ("resample_trajectories", "fuse_multimodal", "voxelize_pointcloud")
 
 # Looked for, not imported: choosing a backend must stay something that `torch.compile` can trace.
 TRITON_MISSING = (

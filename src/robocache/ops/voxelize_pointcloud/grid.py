@@ -16,7 +16,7 @@ from robocache.ops.voxelize_pointcloud import Numbers, arguments, voxelize_point
 from robocache.ops.voxelize_pointcloud.native_grid import NativeCells
 from robocache.ops.voxelize_pointcloud.torch_grid import TorchCells
 
-_TRACKED_SHARE = 16  # a cloud of more points than a sixteenth of the voxels is written as a whole
+TRACKED_SHARE = 16  # a cloud of more points than a sixteenth of the voxels is written as a whole
 
 
 class _Cells(Protocol):
@@ -82,7 +82,7 @@ class VoxelGrid:
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._box, self._mode, self._outside, self._features = box, mode, outside, features
         self._backend = choose_backend(backend, where.type)
-        self._tracked_points = math.prod(box[2]) // _TRACKED_SHARE
+        self._tracked_points = math.prod(box[2]) // TRACKED_SHARE
         with torch.inference_mode(mode=False):  # or the grid could not be updated outside of it
             self._cells = self._new_cells(where)
         self._is_tracked = True  # what is not empty is in the list of cells
@@ -91,6 +91,11 @@ class VoxelGrid:
     def values(self) -> Tensor:
         """[X, Y, Z] int32 or [X, Y, Z, feature] float32: the grid, always the same tensor. Read it, do not write it."""
         return self._cells.values
+
+    @property
+    def backend(self) -> str:
+        """Which backend serves the grid: "cuda", "native" or "pytorch"."""
+        return self._backend
 
     def update(self, points: Tensor, features: Tensor | None = None) -> Tensor:
         """Voxelize one cloud in place of the last.
