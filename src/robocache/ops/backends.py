@@ -15,6 +15,7 @@ from robocache.errors import ArgumentError, BackendUnavailableError
 from robocache.ops import native_library
 
 BACKENDS = ("cuda", "native", "pytorch")
+OPERATIONS = ("resample_trajectories", "fuse_multimodal", "voxelize_pointcloud")
 
 # There is no public way to ask. Looked up once, since they are asked at every call.
 _is_compiling = torch.compiler.is_compiling

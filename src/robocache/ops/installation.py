@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import sys
+from collections.abc import Callable
 from importlib import metadata, util
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from robocache.errors import RoboCacheError
 from robocache.ops import backends
 from robocache.ops.allocation import allocation_problems
+from robocache.ops.backends import OPERATIONS
 from robocache.ops.fuse_multimodal import cases as fuse_cases
 from robocache.ops.fuse_multimodal import fuse_multimodal
 from robocache.ops.fuse_multimodal import reference as fuse_reference
@@ -25,8 +28,6 @@ from robocache.ops.voxelize_pointcloud import reference as voxelize_reference
 from robocache.ops.voxelize_pointcloud import voxelize_pointcloud
 from robocache.policies import Linear
 from robocache.version import __version__
-
-OPERATIONS = ("resample_trajectories", "fuse_multimodal", "voxelize_pointcloud")
 
 
 def is_cuda_available() -> bool:
@@ -83,6 +84,39 @@ def call_problems() -> list[str]:
     """Why a call costs more than it could on another PyTorch; empty when it does not."""
     problem = guard_problem()
     return [*([] if problem is None else [problem]), *allocation_problems()]
+
+
+def try_launches() -> dict[str, str]:
+    """Launch a small kernel of each operation on the GPU, so that `check_installation` has seen how launches go.
+
+    Returns:
+        For each operation "launched", or why not: there is no GPU, or what failed.
+    """
+    problem = cuda_problem()
+    if problem is not None:
+        return dict.fromkeys(OPERATIONS, f"not launched: {problem}")
+    outcomes = {}
+    for operation in OPERATIONS:
+        try:
+            call = _small_call(operation)
+            call()
+            call()  # only a kernel that was launched before is handed to the driver directly
+            torch.cuda.synchronize()
+        except Exception as error:  # noqa: BLE001  a broken compiler or driver fails in many ways; the reason is shown
+            outcomes[operation] = f"failed: {type(error).__name__}: {error}"
+        else:
+            outcomes[operation] = "launched"
+    return outcomes
+
+
+def _small_call(operation: str) -> Callable[[], object]:
+    data = torch.zeros(1, 2, 8, device="cuda")
+    times = torch.arange(2.0, device="cuda")[None]
+    if operation == "resample_trajectories":
+        return functools.partial(resample_trajectories, data, times, times)
+    if operation == "fuse_multimodal":
+        return functools.partial(fuse_multimodal, data, times, data, times, data, times, times)
+    return functools.partial(voxelize_pointcloud, data[0, :, :3], grid_size=(2, 2, 2))
 
 
 def print_installation_info() -> None:

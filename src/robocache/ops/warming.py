@@ -20,14 +20,13 @@ import torch
 from torch import Tensor
 
 from robocache.errors import ArgumentError
-from robocache.ops.backends import choose_backend
+from robocache.ops.backends import OPERATIONS, choose_backend
 from robocache.ops.fuse_multimodal import fuse_multimodal, fuse_streams
 from robocache.ops.resample_trajectories import resample_trajectories
 from robocache.ops.voxelize_pointcloud import voxelize_pointcloud
 from robocache.ops.voxelize_pointcloud.grid import TRACKED_SHARE, VoxelGrid
 from robocache.records import Stream
 
-OPERATIONS = ("resample_trajectories", "fuse_multimodal", "voxelize_pointcloud")
 _BY_ROWS = (resample_trajectories, fuse_multimodal, fuse_streams)
 
 Example = functools.partial[Any]

@@ -188,7 +188,7 @@ class VoxelGrid:
             if features.requires_grad and torch.is_grad_enabled():
                 message = "features requires a gradient, which a grid that is overwritten cannot give"
                 raise ArgumentError(f"{message}; pass features.detach(), or use voxelize_pointcloud")
-        if grid.is_cuda and torch.cuda.is_current_stream_capturing():
+        if grid.is_cuda and not torch.compiler.is_compiling() and torch.cuda.is_current_stream_capturing():
             message = "a VoxelGrid cannot be captured: later clouds would not know what a replay touched"
             raise ArgumentError(f"{message}; capture voxelize_pointcloud with out=")
         return points.detach(), None if features is None else features.detach()
