@@ -215,7 +215,8 @@ def test_doctor_says_what_runs_where(tmp_path, run, document):
     assert set(found["operations"]) == {"resample_trajectories", "fuse_multimodal", "voxelize_pointcloud"}
     assert set(found["compilers"]) == {"cc", "g++", "clang++", "nvcc"}
     shown = run("doctor").stdout
-    for expected in ("resample_trajectories", found["torch"], "mcap", "hdf5", "pytorch"):
+    backends = {on["backend"] for devices in found["operations"].values() for on in devices.values()} - {None}
+    for expected in ("resample_trajectories", found["torch"], "mcap", "hdf5", *backends):
         assert expected in shown
 
 

@@ -45,16 +45,29 @@ def test_json_is_all_there_is_on_stdout(tmp_path):
     assert "aligning 1/1" in done.stderr
 
 
+def everything(terminal):
+    """What was written to a terminal that nobody writes to any more; a read gives a part of it."""
+    parts = []
+    while True:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:
+            return b"".join(parts).decode()
+        if not part:
+            return b"".join(parts).decode()
+        parts.append(part)
+
+
 def test_progress_is_a_bar_on_a_terminal_and_leaves_stdout_alone(tmp_path):
     master, terminal = os.openpty()
     try:
         arguments = ["demo", "--out", tmp_path / "demo", "--seconds", "1", "--json"]
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
         done = robocache(*arguments, capture_output=False, stdout=subprocess.PIPE, stderr=terminal, env=environment)
-        drawn = os.read(master, 65536).decode()
     finally:
-        os.close(master)
         os.close(terminal)
+        drawn = everything(master)
+        os.close(master)
     assert done.returncode == 0
     assert json.loads(done.stdout)["command"] == "demo"
     assert "\x1b[?25l" in drawn  # the cursor is hidden while the bar is drawn ...

@@ -189,7 +189,9 @@ def test_what_a_plan_is_not_for_takes_the_full_way(kernel_device, way):
         assert way() == "full"
     batched = torch.stack([data, data + 1])
     mapped = torch.vmap(lambda one: rc.resample_trajectories(one, times, targets))(batched)
-    captured = torch.vmap(lambda one: rc.resample_trajectories(data, times, targets) + one)(torch.zeros(2))
+    captured = torch.vmap(lambda one: rc.resample_trajectories(data, times, targets) + one)(
+        torch.zeros(2, device=kernel_device)
+    )
     with torch.autograd.forward_ad.dual_level():
         rc.resample_trajectories(data, times, targets)
     with Watching():

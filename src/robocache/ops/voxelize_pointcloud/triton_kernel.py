@@ -31,19 +31,23 @@ POINTS_PER_PROGRAM = 256
 ELEMENTS_PER_PROGRAM = 2048
 WARPS = 4
 ZEROS_PER_PROGRAM = 4096
-_ACCESS_BYTES, _GRID_BYTES = 16, 4
+_ACCESS_BYTES = 16
 _INT32_LIMIT = 2**31
 
 KINDS = {"occupancy": OCCUPANCY, "count": COUNT, "sum": SUM, "mean": MEAN, "max": MAX, "min": MIN}
 _OCCUPANCY, _SUM, _MEAN = tl.constexpr(OCCUPANCY), tl.constexpr(SUM), tl.constexpr(MEAN)
 
 
-@triton.jit(do_not_specialize=["accesses"])
-def _zero_kernel(grid_ptr, accesses, BLOCK: tl.constexpr):
-    """Zeros for so many times 16 bytes; the next kernel may read its points meanwhile."""
+@triton.jit(do_not_specialize=["fours", "rest"])
+def _zero_kernel(grid_ptr, fours, rest, BLOCK: tl.constexpr):
+    """Zeros for four times so many voxels and the rest; the next kernel may read its points meanwhile."""
     tl.extra.cuda.gdc_launch_dependents()
+    end = fours.to(tl.int64) * 4  # so that the compiler sees that 16 bytes may go at once
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    tl.store(grid_ptr + at, tl.zeros([BLOCK], tl.int32), mask=at < accesses.to(tl.int64) * 4)
+    tl.store(grid_ptr + at, tl.zeros([BLOCK], tl.int32), mask=at < end)
+    if tl.program_id(0) == 0:
+        last = tl.arange(0, 4)
+        tl.store(grid_ptr + end + last, tl.zeros([4], tl.int32), mask=last < rest)
 
 
 @triton.jit(do_not_specialize=["point_count", "point_stride", "cloud_count", "search_step"])
@@ -183,11 +187,10 @@ class VoxelPlan:
         if features is None:
             block = POINTS_PER_PROGRAM
             options |= {"IS_PACKED": points.stride(0) == 3, "BLOCK_POINT": block, "OVERLAPS": False}
-            accesses = self._cells * _GRID_BYTES // _ACCESS_BYTES
-            if self._cells * _GRID_BYTES % _ACCESS_BYTES == 0 and can_overlap(points.device):
+            if can_overlap(points.device):
                 zeroing = {"BLOCK": ZEROS_PER_PROGRAM, "num_warps": WARPS}
-                programs = triton.cdiv(accesses * _ACCESS_BYTES // _GRID_BYTES, ZEROS_PER_PROGRAM)
-                self._zero = PreparedKernel(_zero_kernel, programs, (0,), (accesses,), zeroing)
+                programs = triton.cdiv(self._cells, ZEROS_PER_PROGRAM)
+                self._zero = PreparedKernel(_zero_kernel, programs, (0,), divmod(self._cells, 4), zeroing)
                 options |= {"OVERLAPS": True, "launch_pdl": True}
             programs = triton.cdiv(len(points), block)
             self._scatter = PreparedKernel(_count_kernel, programs, (0, 0, 0), (*numbers, runtime), options)
