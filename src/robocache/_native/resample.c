@@ -11,6 +11,7 @@
 #define SHORT_ROW_BYTES 4096
 #define SET 8 /* streams searched before they are blended */
 #define STAGING_BYTES 4800 /* few, so that reading, mixing and writing alternate and none waits for another */
+#define FETCHED_BYTES (256 << 10) /* of a batch row ahead of its turn: beside the one at hand they fit a second cache */
 #define PAST_CACHES_BYTES (8 << 20) /* an output that no reader will find in a cache */
 
 typedef struct {
@@ -127,18 +128,18 @@ static void blend_rows(const resample_context *context, const stream_arguments *
 }
 
 /* The next batch row's share of samples, while this one is worked on: targets in no order visit samples in none, which
- * no processor foresees. Where samples outnumber the targets, most would be fetched in vain. Inlined by force, since GCC
- * takes a function that only prefetches for one that does nothing. */
+ * no processor foresees. Not where most would be fetched in vain, or push this row's out of the cache. Inlined by force,
+ * since GCC takes a function that only prefetches for one that does nothing. */
 static inline __attribute__((always_inline)) void fetch_ahead(const resample_arguments *call,
                                                               const stream_arguments *stream,
                                                               const target_block *block, int64_t done, int64_t count)
 {
-    if (block->row + 1 >= call->batch || stream->source > 8 * call->target)
+    int64_t bytes = stream->dim * item_bytes[call->dtype], most = 8 * call->target;
+    if (block->row + 1 >= call->batch || stream->source > most || stream->source * bytes > FETCHED_BYTES)
         return;
     const char *next = stream->data + (block->row + 1) * stream->data_batch_stride;
     int64_t first = stream->source * (block->start + done) / call->target;
     int64_t end = stream->source * (block->start + done + count) / call->target;
-    int64_t bytes = stream->dim * item_bytes[call->dtype];
     if (stream->data_row_stride == bytes) {
         for (int64_t byte = first * bytes; byte < end * bytes; byte += LINE)
             __builtin_prefetch(next + byte, 0, 2);
