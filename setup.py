@@ -14,6 +14,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 SOURCES = Path("src/robocache/_native")
 FLAGS = [
@@ -31,9 +32,11 @@ FLAGS = [
     "-Wextra",
 ]
 VARIANTS = {"base": []}
+DISPENSABLE = "avx512bf16"  # compilers before 2020 do not know it
 if platform.machine().lower() in {"x86_64", "amd64"}:
     VARIANTS["avx2"] = ["-mavx2", "-mf16c"]
     VARIANTS["avx512"] = [*VARIANTS["avx2"], "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+    VARIANTS[DISPENSABLE] = [*VARIANTS["avx512"], "-mavx512bf16"]
 
 
 def choose_compiler() -> None:
@@ -51,21 +54,28 @@ class BuildNative(build_ext):
     def build_extension(self, ext: Extension) -> None:
         """Compile the inner loops once a variant, the rest once, and link them."""
         macros = [("HAS_X86_VARIANTS", None)] if len(VARIANTS) > 1 else []
-        objects = self.compiler.compile(
+        objects = []
+        for name, instructions in VARIANTS.items():
+            try:
+                objects += self.compiler.compile(
+                    [str(SOURCES / "loops.c")],
+                    output_dir=str(Path(self.build_temp, name)),
+                    macros=[("VARIANT", name)],
+                    extra_postargs=FLAGS + instructions,
+                    depends=ext.depends,
+                )
+            except CompileError:
+                if name != DISPENSABLE:
+                    raise
+            else:
+                macros += [("HAS_AVX512BF16", None)] if name == DISPENSABLE else []
+        objects += self.compiler.compile(
             [source for source in ext.sources if not source.endswith("loops.c")],
             output_dir=self.build_temp,
             macros=macros,
             extra_postargs=FLAGS,
             depends=ext.depends,
         )
-        for name, instructions in VARIANTS.items():
-            objects += self.compiler.compile(
-                [str(SOURCES / "loops.c")],
-                output_dir=str(Path(self.build_temp, name)),
-                macros=[("VARIANT", name)],
-                extra_postargs=FLAGS + instructions,
-                depends=ext.depends,
-            )
         target = self.get_ext_fullpath(ext.name)
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         self.compiler.link_shared_object(objects, target, libraries=["m"], extra_postargs=["-pthread"])

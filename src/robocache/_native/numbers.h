@@ -24,10 +24,16 @@ static inline float from_bfloat16(uint16_t half)
     return float_of_bits((uint32_t)half << 16);
 }
 
+/* The bits of a bfloat16 above 16 others of any value. */
+static inline uint32_t above_bfloat16(float value)
+{
+    uint32_t bits = bits_of_float(value), rounded = bits + 0x7fff + ((bits >> 16) & 1);
+    return value != value ? 0x7fc00000 : rounded;
+}
+
 static inline uint16_t to_bfloat16(float value)
 {
-    uint32_t bits = bits_of_float(value), rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
+    return (uint16_t)(above_bfloat16(value) >> 16);
 }
 
 static inline float from_float16(uint16_t half)

@@ -19,6 +19,18 @@ void populate(char *start, int64_t bytes)
 #endif
 }
 
+void use_large_pages(char *start, int64_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+    const uintptr_t large = 2 << 20;
+    uintptr_t first = ((uintptr_t)start + large - 1) & ~(large - 1), end = ((uintptr_t)start + (uintptr_t)bytes) & ~(large - 1);
+    if (first < end)
+        (void)madvise((void *)first, end - first, MADV_HUGEPAGE);
+#else
+    (void)start, (void)bytes;
+#endif
+}
+
 int64_t page_faults(void)
 {
 #ifdef RUSAGE_THREAD

@@ -7,6 +7,12 @@
 #define SMALL_BYTES 1048576
 #define FIRST_BLOCKS 8 /* that tell whether the output is on new pages; an allocator keeps some of what it returns */
 #define BLOCK 128 /* targets searched before they are blended */
+#define LANES 8 /* binary searches in step */
+#define SHORT_ROW_BYTES 4096
+#define SET 8 /* streams searched before they are blended */
+#define STAGING_BYTES 4800 /* few, so that reading, mixing and writing alternate and none waits for another */
+#define FETCHED_BYTES (256 << 10) /* of a batch row ahead of its turn: beside the one at hand they fit a second cache */
+#define PAST_CACHES_BYTES (8 << 20) /* an output that no reader will find in a cache */
 
 typedef struct {
     const void *times, *targets;
@@ -88,57 +94,133 @@ typedef struct {
     int64_t width, bytes; /* of an output row, of the output */
 } resample_context;
 
-/* Targets start to start + count of one batch row, all streams. */
-static void resample_block(const resample_context *context, int64_t row, int64_t start, int64_t count)
+/* Some targets of one batch row: where their output rows begin, and a place that stays in the cache for some of them. */
+typedef struct {
+    int64_t row, start, count;
+    char *out, *staging;
+    int64_t step; /* rows blended before the next are */
+    int is_staged, fetches_ahead;
+} target_block;
+
+static void find_neighbours(const resample_arguments *call, const target_block *block, int64_t at, neighbours *found)
+{
+    const stream_arguments *stream = &call->stream[at];
+    int64_t first = block->row * call->target + block->start, time_bytes = call->time_dtype == TIME_FLOAT32 ? 4 : 8;
+    search_arguments search = {
+        stream->times + block->row * stream->times_batch_stride,
+        call->targets + block->row * call->targets_batch_stride + block->start * time_bytes,
+        row_length(stream, block->row), block->count, stream, call->dtype == FLOAT64,
+        call->valid + first * call->streams + at, call->streams,
+    };
+    find[call->time_dtype](&search, found);
+}
+
+static void blend_rows(const resample_context *context, const stream_arguments *stream, const blend_arguments *blend)
+{
+    int64_t dtype = context->call->dtype;
+    copy_and_fill(blend, dtype);
+    if (stream->policy == LINEAR)
+        context->loops->linear[dtype](blend);
+    else if (stream->policy == SLERP)
+        context->loops->slerp[dtype](blend);
+    else if (stream->policy == ANGLE)
+        context->loops->angle[dtype](blend);
+}
+
+/* The next batch row's share of samples, while this one is worked on: targets in no order visit samples in none, which
+ * no processor foresees. Not where most would be fetched in vain, or push this row's out of the cache. Inlined by force,
+ * since GCC takes a function that only prefetches for one that does nothing. */
+static inline __attribute__((always_inline)) void fetch_ahead(const resample_arguments *call,
+                                                              const stream_arguments *stream,
+                                                              const target_block *block, int64_t done, int64_t count)
+{
+    int64_t bytes = stream->dim * item_bytes[call->dtype], most = 8 * call->target;
+    if (block->row + 1 >= call->batch || stream->source > most || stream->source * bytes > FETCHED_BYTES)
+        return;
+    const char *next = stream->data + (block->row + 1) * stream->data_batch_stride;
+    int64_t first = stream->source * (block->start + done) / call->target;
+    int64_t end = stream->source * (block->start + done + count) / call->target;
+    if (stream->data_row_stride == bytes) {
+        for (int64_t byte = first * bytes; byte < end * bytes; byte += LINE)
+            __builtin_prefetch(next + byte, 0, 2);
+        return;
+    }
+    for (int64_t sample = first; sample < end; ++sample)
+        for (int64_t byte = 0; byte < bytes; byte += LINE)
+            __builtin_prefetch(next + sample * stream->data_row_stride + byte, 0, 2);
+}
+
+/* Streams first to end of a block, from the output's column (in bytes) on; returns the column after them. */
+static int64_t resample_streams(const resample_context *context, const target_block *block, int64_t first, int64_t end,
+                                int64_t column)
 {
     const resample_arguments *call = context->call;
-    neighbours found[BLOCK];
-    int64_t first = row * call->target + start, column = 0, time_bytes = call->time_dtype == TIME_FLOAT32 ? 4 : 8;
-    for (int64_t at = 0; at < call->streams; ++at) {
-        const stream_arguments *stream = &call->stream[at];
-        search_arguments search = {
-            stream->times + row * stream->times_batch_stride,
-            call->targets + row * call->targets_batch_stride + start * time_bytes,
-            row_length(stream, row), count, stream, call->dtype == FLOAT64,
-            call->valid + first * call->streams + at, call->streams,
-        };
-        find[call->time_dtype](&search, found);
-        blend_arguments blend = {
-            stream->data + row * stream->data_batch_stride, call->out + first * context->width + column,
-            stream->data_row_stride, context->width, stream->dim, count, stream->period, found,
-        };
-        copy_and_fill(&blend, call->dtype);
-        if (stream->policy == LINEAR)
-            context->loops->linear[call->dtype](&blend);
-        else if (stream->policy == SLERP)
-            context->loops->slerp[call->dtype](&blend);
-        else if (stream->policy == ANGLE)
-            context->loops->angle[call->dtype](&blend);
-        column += stream->dim * item_bytes[call->dtype];
+    neighbours found[SET][BLOCK];
+    int64_t after = column;
+    for (int64_t at = first; at < end; ++at)
+        find_neighbours(call, block, at, found[at - first]);
+    for (int64_t done = 0; done < block->count; done += block->step) {
+        int64_t count = block->count - done < block->step ? block->count - done : block->step;
+        char *out = block->out + done * context->width;
+        char *rows = block->is_staged ? block->staging + (uintptr_t)out % LINE : out;
+        after = column;
+        for (int64_t at = first; at < end; ++at) {
+            const stream_arguments *stream = &call->stream[at];
+            blend_arguments blend = {
+                stream->data + block->row * stream->data_batch_stride, rows + after,
+                stream->data_row_stride, context->width, stream->dim, count, stream->period, found[at - first] + done,
+            };
+            if (block->fetches_ahead)
+                fetch_ahead(call, stream, block, done, count);
+            blend_rows(context, stream, &blend);
+            after += stream->dim * item_bytes[call->dtype];
+        }
+        if (block->is_staged)
+            write_past_caches(out, rows, count * context->width);
     }
+    return after;
+}
+
+static void resample_block(const resample_context *context, const target_block *block)
+{
+    int64_t streams = context->call->streams, column = 0;
+    for (int64_t first = 0; first < streams; first += SET)
+        column = resample_streams(context, block, first, streams - first < SET ? streams : first + SET, column);
 }
 
 static void resample_part(void *argument, int64_t part, int64_t parts)
 {
     const resample_context *context = argument;
+    _Alignas(LINE) char staging[STAGING_BYTES + LINE];
     int64_t target = context->call->target, total = context->call->batch * target;
     int64_t at = total / parts * part + (part < total % parts ? part : total % parts);
     int64_t end = at + total / parts + (part < total % parts);
-    int are_new = context->bytes >= MAPPED_BYTES, looks = context->bytes < SMALL_BYTES ? 0 : FIRST_BLOCKS;
+    int is_small = context->bytes < SMALL_BYTES; /* all of it is in a cache, or soon */
+    int are_new = context->bytes >= MAPPED_BYTES, looks = is_small ? 0 : FIRST_BLOCKS;
+    int64_t step = context->width > 0 && context->width < STAGING_BYTES ? STAGING_BYTES / context->width : 1;
+    int is_staged = context->bytes >= PAST_CACHES_BYTES && context->width <= STAGING_BYTES && context->call->streams <= SET;
+    if (are_new)
+        use_large_pages(context->call->out + at * context->width, (end - at) * context->width);
     while (at < end) {
         int64_t row = at / target, start = at % target, count = target - start;
         count = count < BLOCK ? count : BLOCK;
         count = count < end - at ? count : end - at;
+        char *out = context->call->out + at * context->width;
         int64_t faults = 0;
         if (are_new)
-            populate(context->call->out + at * context->width, count * context->width);
+            populate(out, count * context->width);
         else if (looks > 0)
             faults = page_faults();
-        resample_block(context, row, start, count);
-        if (!are_new && looks-- > 0)
-            are_new = are_pages_new(faults, count * context->width);
+        /* New pages are in the cache: the system has just cleared them. */
+        target_block block = {row, start, count, out, staging, is_small ? BLOCK : step, is_staged && !are_new, !is_small};
+        resample_block(context, &block);
         at += count;
+        if (!are_new && looks-- > 0 && are_pages_new(faults, count * context->width)) {
+            are_new = 1;
+            use_large_pages(context->call->out + at * context->width, (end - at) * context->width);
+        }
     }
+    finish_writes();
 }
 
 EXPORT int64_t robocache_resample(const resample_arguments *call)

@@ -119,7 +119,7 @@ typedef struct {
 const inner_loops *best_inner_loops(void);
 extern const inner_loops inner_loops_base;
 #ifdef HAS_X86_VARIANTS
-extern const inner_loops inner_loops_avx2, inner_loops_avx512;
+extern const inner_loops inner_loops_avx2, inner_loops_avx512, inner_loops_avx512bf16;
 #endif
 
 /* Calls run(context, part, parts) for every part, in as many threads; returns when all are done. */
@@ -134,6 +134,14 @@ void populate(char *start, int64_t bytes);
 int64_t page_faults(void);
 int are_pages_new(int64_t faults_before, int64_t bytes);
 #define MAPPED_BYTES (32 << 20)
+/* Have memory that is written in full, and on new pages, in few large ones where the system has them. */
+void use_large_pages(char *start, int64_t bytes);
+
+#define LINE 64 /* bytes that a cache moves at a time */
+/* Copy without fetching the lines that are overwritten. `out` and `from` lie alike in their lines. */
+void write_past_caches(char *out, const char *from, int64_t bytes);
+/* Before another thread reads what was so written. */
+void finish_writes(void);
 
 #define EXPORT __attribute__((visibility("default")))
 #endif

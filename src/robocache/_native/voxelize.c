@@ -207,6 +207,8 @@ EXPORT int64_t robocache_voxelize(const voxelize_arguments *call)
     int64_t bytes = context.voxels * context.row_bytes;
     if (bytes == 0)
         return DONE;
+    if (call->is_fresh && bytes >= MAPPED_BYTES)
+        use_large_pages(call->out, bytes);
     int64_t threads = useful_threads(call->threads, call->n * (is_counting(call) ? 1 : call->width));
     if (is_counting(call) && threads < SORTING_THREADS && bytes < MAPPED_BYTES) {
         memset(call->out, 0, (size_t)bytes);

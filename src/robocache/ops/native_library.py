@@ -29,7 +29,7 @@ DTYPES: dict[torch.dtype, int] = {
     torch.int64: 7,
 }
 TIME_DTYPES: dict[torch.dtype, int] = {torch.float32: 0, torch.float64: 1, torch.int64: 2}
-INSTRUCTIONS = ("any processor's instructions", "AVX2", "AVX-512")
+INSTRUCTIONS = ("any processor's instructions", "AVX2", "AVX-512", "AVX-512 with bfloat16")
 _REINSTALL = (
     "install a C compiler such as gcc and then RoboCache again (`pip install --no-cache-dir --force-reinstall`)"
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robocache.ops.resample_trajectories import torch_backend
+from robocache.ops.resample_trajectories import torch_backend, torch_linear
 from robocache.policies import Policy
 
 
@@ -13,6 +13,10 @@ def fuse(
     data: list[Tensor], times: list[Tensor], targets: Tensor, policies: list[Policy], lengths: list[Tensor | None]
 ) -> tuple[Tensor, Tensor]:
     """Lists of [B,S,D] and [B,S], targets [B,T] -> data [B,T,sum D], valid [B,T,streams]."""
+    if torch_linear.takes(data, times, targets, policies, lengths):
+        mixed = torch_linear.fuse(data, times, targets)
+        if mixed is not None:
+            return mixed
     parts = [
         torch_backend.resample_trajectories(one, stamps, targets, policy, length)
         for one, stamps, policy, length in zip(data, times, policies, lengths, strict=True)

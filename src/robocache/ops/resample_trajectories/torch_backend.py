@@ -12,6 +12,7 @@ from torch import Tensor
 
 from robocache.ops.backends import is_transformed
 from robocache.ops.limits import gap_limit
+from robocache.ops.resample_trajectories import torch_linear
 from robocache.policies import Angle, Nearest, Policy, Previous, Slerp
 
 _SAME_ANGLE = 1e-7  # radians; below, the chord and the arc agree to float64
@@ -32,6 +33,10 @@ def resample_trajectories(
     data: Tensor, times: Tensor, targets: Tensor, policy: Policy, lengths: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """[B,S,D], [B,S], [B,T] -> data [B,T,D] in the dtype of `data`, valid [B,T]."""
+    if torch_linear.takes([data], [times], targets, [policy], [lengths]):
+        mixed = torch_linear.fuse([data], [times], targets)
+        if mixed is not None:
+            return mixed[0], mixed[1].squeeze(2)
     arithmetic = torch.float64 if data.dtype == torch.float64 else torch.float32
     found = find_neighbours(times, targets, policy, lengths, arithmetic)
     return blend(data, found, policy, arithmetic), found.valid
