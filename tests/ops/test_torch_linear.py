@@ -87,6 +87,13 @@ class TestLeftToTheGeneralWay:
         stamps[1][2, -1] = stamp
         self.check(general, data, stamps, targets)
 
+    def test_a_row_padded_behind_all_targets(self, general):
+        """Fails when only NaN is looked for: between a stamp and an infinite one nothing is NaN."""
+        data, stamps, targets = inputs(torch.float32, torch.float64)
+        stamps[1][2, -1] = INF
+        targets[2] = stamps[1][2, -2] + 1e-3
+        self.check(general, data, stamps, targets)
+
     @pytest.mark.parametrize("target", [INF, -INF, NAN])
     def test_targets_that_are_no_number(self, general, target):
         data, stamps, targets = inputs(torch.float32, torch.float64)
