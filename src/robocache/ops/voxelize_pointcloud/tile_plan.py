@@ -18,7 +18,7 @@ from robocache.ops.voxelize_pointcloud import triton_tiles
 # Below these, zeros and atomics are as fast: the grid stays in the L2 cache, hardly anything is added to it, or most
 # tiles are overfull.
 LEAST_BYTES = 32 << 20
-LEAST_POINTS = 1 << 16
+LEAST_POINTS = 1 << 18
 LEAST_ROOM = 2  # keys in all bins for each point
 # A tile is small enough to be sorted at once, and large enough to be worth a program.
 TILE_BYTES = 16 << 10
