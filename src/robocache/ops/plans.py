@@ -79,7 +79,14 @@ def may_plan() -> bool:
     return is_ordinary() and not validates_values()
 
 
-def are_plannable(data: Iterable[Tensor]) -> bool:
-    """Whether a call may take a short way, as far as its tensors go: nothing is differentiated."""
+def are_plannable(data: Iterable[Tensor], others: Iterable[Tensor] = ()) -> bool:
+    """Whether a call may take a short way, as far as its tensors go: none stands for another, nor wants a gradient.
+
+    Args:
+        data: What a gradient may go to.
+        others: What none goes to.
+    """
     has_gradients = torch.is_grad_enabled()
-    return all(type(one) is Tensor and not (has_gradients and one.requires_grad) for one in data)
+    return all(type(one) is Tensor and not (has_gradients and one.requires_grad) for one in data) and all(
+        type(one) is Tensor for one in others
+    )

@@ -52,8 +52,14 @@ def pull_back(function: Callable[..., Tensor], inputs: Sequence[Tensor], gradien
     return list(torch.autograd.grad(result, leaves, gradient, create_graph=goes_on))
 
 
-def needs_operator(backend: str, data: Sequence[Tensor]) -> bool:
-    """Whether a call must go through the registered operator rather than straight to its backend."""
+def needs_operator(backend: str, data: Sequence[Tensor], others: Sequence[Tensor | None]) -> bool:
+    """Whether a call must go through the registered operator rather than straight to its backend.
+
+    Args:
+        backend: The one that would run.
+        data: What a gradient may go to.
+        others: What none goes to, but what may stand for something else all the same.
+    """
     if torch.compiler.is_compiling():
         return True
     if backend == "pytorch":
@@ -61,4 +67,6 @@ def needs_operator(backend: str, data: Sequence[Tensor]) -> bool:
     if is_transformed():
         return True
     has_gradients = torch.is_grad_enabled()
-    return any((has_gradients and one.requires_grad) or type(one) is not Tensor for one in data)
+    if any(one is not None and type(one) is not Tensor for one in (*data, *others)):
+        return True
+    return any(has_gradients and one.requires_grad for one in data)

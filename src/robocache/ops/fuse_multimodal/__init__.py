@@ -179,7 +179,7 @@ def _fuse(
     _check(labels, columns, targets)
     chosen = choose_backend(wanted[0], targets.device.type)
     slices = _slices(data)
-    if may_plan and plans.are_plannable(data):
+    if may_plan and plans.are_plannable(data, given):
         plan = _plan(columns, targets, (chosen, wanted[1]))
         _PLANS.remember(call, given, (plan, slices))
         fused, valid = plan(given)
@@ -193,7 +193,7 @@ def _run_once(
 ) -> tuple[Tensor, Tensor]:
     """A call that is traced, transformed, differentiated or validated: nothing to remember."""
     data, times, policies, lengths = columns
-    if registration.needs_operator(backend, data):
+    if registration.needs_operator(backend, data, (*times, targets, *lengths)):
         fused, valid = registered.operator(data, times, targets, lengths, encode_policies(policies), backend)
         return fused, valid
     if checks.validates_values():

@@ -90,11 +90,11 @@ def resample_trajectories(  # noqa: PLR0913  tensors are positional, the rest is
     checks.check_targets("target_times", target_times, ("source_data", source_times), "source_times")
     checks.check_lengths("lengths", lengths, source_data)
     chosen = choose_backend(backend, source_data.device.type)
-    if how is not None and plans.are_plannable((source_data,)):
+    if how is not None and plans.are_plannable((source_data,), tensors):
         plan = _plan(source_data, source_times, target_times, (policy, lengths), (chosen, return_valid))
         _PLANS.remember(how, tensors, plan)
         data, valid = plan(tensors)
-    elif registration.needs_operator(chosen, [source_data]):
+    elif registration.needs_operator(chosen, [source_data], (source_times, target_times, lengths)):
         data, valid = _operator(source_data, source_times, target_times, lengths, encode_policy(policy), chosen)
     else:
         if checks.validates_values():

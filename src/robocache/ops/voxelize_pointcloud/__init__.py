@@ -122,12 +122,11 @@ def voxelize_pointcloud(  # noqa: PLR0913  the extra ones are keyword-only
     if out is not None:
         dtype = torch.int32 if features is None else torch.float32
         arguments.check_out(out, shape, dtype, points)
-    if how is not None and plans.are_plannable(arguments.present(points, features)):
+    if how is not None and plans.are_plannable(arguments.present(points, features), tensors):
         plan = _plan((points, features, offsets), grid, (mode, outside), chosen)
         _PLANS.remember(how, tensors, plan)
         return plan(points, features, offsets, out)
-    stand_ins = [points.detach()] if features is None else [points.detach(), features]  # no gradient goes to points
-    if registration.needs_operator(chosen, stand_ins):
+    if registration.needs_operator(chosen, [] if features is None else [features], (points, offsets)):
         result: Tensor = _operator(points, features, *map(list, grid), mode, offsets, outside, chosen)
         return result if out is None else out.copy_(result)
     return _run(points, features, grid, (mode, offsets, outside), (chosen, out))

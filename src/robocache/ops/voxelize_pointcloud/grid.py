@@ -136,7 +136,7 @@ class VoxelGrid:
             message = f"accumulate is for mode='occupancy' or 'count', not {self._mode!r}"
             raise ArgumentError(f"{message}; concatenate the clouds and call update")
         points, _ = self._checked(points, None)
-        if registration.needs_operator(self._backend, [points]):
+        if registration.needs_operator(self._backend, [points], ()):
             raise ArgumentError(
                 "accumulate adds to a tensor in place, which nothing that traces or replaces can follow"
             )
@@ -196,7 +196,7 @@ class VoxelGrid:
     def _must_be_whole(self, points: Tensor, features: Tensor | None) -> bool:
         if len(points) > self._tracked_points:
             return True
-        if registration.needs_operator(self._backend, [points] if features is None else [points, features]):
+        if registration.needs_operator(self._backend, [points] if features is None else [points, features], ()):
             return True
         return self._backend == "cuda" and bool(kernels("voxelize_pointcloud").adds_in_fixed_order(self._mode))
 
