@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from robocache.ops.allocation import allocator
 from robocache.ops.limits import KINDS, OUTSIDE, gap_limit
 from robocache.ops.native_library import DTYPES, TIME_DTYPES, is_readable, library, readable
 from robocache.policies import Policy
 
 _CALL_FIELDS = 10
 _STREAM_FIELDS = 15
+_pointer, _is_negative = Tensor.data_ptr, Tensor.is_neg
 
 
 def resample_trajectories(
@@ -36,41 +37,52 @@ class StreamsPlan:
 
     def __init__(self, data: list[Tensor], times: list[Tensor], targets: Tensor, policies: list[Policy]) -> None:
         self._policies = policies
-        self._width = sum(one.shape[2] for one in data)
+        given = (targets, *data, *times)
         # As the library will read them: where that takes a copy, the copies' strides.
         targets, data, times = readable(targets), [readable(one) for one in data], [readable(one) for one in times]
+        taken = (targets, *data, *times)
+        self._needs_copies = any(one is not other for one, other in zip(given, taken, strict=True))
+        self._items = max(one.element_size() for one in taken) - 1  # a mask: sizes are powers of two
         stride = targets.stride(0) * targets.element_size()
         dtypes = (DTYPES[data[0].dtype], TIME_DTYPES[targets.dtype])
-        self._numbers: list[float] = [0, 0, 0, *targets.shape, stride, *dtypes, 0, len(data)]
+        numbers: list[float] = [0, 0, 0, *targets.shape, stride, *dtypes, 0, len(data)]
         layout = "@10q"
         for one, stamps, policy in zip(data, times, policies, strict=True):
-            self._numbers += _stream_numbers(one, stamps, policy)
+            numbers += _stream_numbers(one, stamps, policy)
             layout += "14qd" if stamps.dtype == torch.int64 else "13q2d"
-        self._pack = struct.Struct(layout).pack
+        self._call = struct.pack(layout, *numbers)
+        shape = tuple(targets.shape)
+        self._new_out = allocator((*shape, sum(one.shape[2] for one in data)), data[0].dtype, targets.device)
+        self._new_valid = allocator((*shape, len(data)), torch.bool, targets.device)
 
     def __call__(
         self, data: list[Tensor], times: list[Tensor], targets: Tensor, lengths: list[Tensor | None]
     ) -> tuple[Tensor, Tensor]:
         """Data [B,T,sum D] and valid [B,T,streams] of tensors like those that the plan was made for."""
-        if not all(map(is_readable, (targets, *data, *times))):
+        given = (targets, *data, *times)
+        pointers = [*map(_pointer, given)]
+        together = 0
+        for pointer in pointers:
+            together |= pointer
+        may_need_copies = self._needs_copies or together & self._items or any(map(_is_negative, given))
+        if may_need_copies and not all(map(is_readable, given)):
             # Named, so that the copies live until the call is over.
             targets, data, times = readable(targets), [readable(one) for one in data], [readable(one) for one in times]
             return StreamsPlan(data, times, targets, self._policies)(data, times, targets, lengths)
-        out = torch.empty((*targets.shape, self._width), dtype=data[0].dtype)
-        valid = torch.empty((*targets.shape, len(data)), dtype=torch.bool)
-        numbers: list[Any] = self._numbers.copy()
-        numbers[:3] = targets.data_ptr(), out.data_ptr(), valid.data_ptr()
+        out, valid = self._new_out(), self._new_valid()
+        fields = bytearray(self._call)
+        numbers = memoryview(fields).cast("q")
+        numbers[0], numbers[1], numbers[2] = pointers[0], _pointer(out), _pointer(valid)
         numbers[8] = torch.get_num_threads()
-        at = _CALL_FIELDS
-        for one, stamps, length in zip(data, times, lengths, strict=True):
-            numbers[at] = one.data_ptr()
-            numbers[at + 1] = stamps.data_ptr()
+        at, count = _CALL_FIELDS, len(data)
+        for stream, length in enumerate(lengths, 1):
+            numbers[at], numbers[at + 1] = pointers[stream], pointers[stream + count]
             if length is not None:
                 numbers[at + 2] = length.data_ptr()
                 numbers[at + 8] = length.stride(0) * length.element_size()
                 numbers[at + 9] = length.dtype == torch.int64
             at += _STREAM_FIELDS
-        library().robocache_resample(self._pack(*numbers))
+        library().robocache_resample(bytes(fields))
         return out, valid
 
 
