@@ -95,9 +95,18 @@ def test_a_full_disk_behind_stdout_is_one_line():
     )
 
 
+@pytest.fixture
+def interruptible():
+    """A shell's background job ignores Ctrl-C, and so would its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminated"]
 )
+@pytest.mark.usefixtures("interruptible")
 def test_an_interruption_in_the_middle_leaves_nothing(tmp_path, number, code):
     command = [*PROGRAM, "demo", "--out", tmp_path / "new" / "out", "--seconds", "600"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
