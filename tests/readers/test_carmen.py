@@ -105,6 +105,7 @@ def test_packed_as_it_may_be(tmp_path, packer):
     assert episode.streams["flaser"].values.shape == (40, 6)
     np.testing.assert_array_equal(episode.streams["flaser"].values[39], np.arange(39, 45) / 100)
     np.testing.assert_array_equal(episode.streams["flaser.theta"].values[7], [-3.1, 3.1])
+    assert episode.streams["flaser.theta"].columns == ("theta", "odom_theta")
     assert episode.streams["odom"].times_ns[39] == 1071078757_000039000
     assert list(only.streams) == ["odom.theta"]
     assert only.streams["odom.theta"].columns == ("theta",)
