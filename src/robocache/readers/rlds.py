@@ -13,6 +13,7 @@ import numpy as np
 from robocache.errors import DamagedRecordingError, RecordingLimitError, UnknownFormatError
 from robocache.readers.limits import Limits
 from robocache.readers.recording import OpenRecording, ascending_stream, requested_streams, synthetic_times_ns
+from robocache.readers.rlds_info import check_counts
 from robocache.readers.tf_example import ExampleError, Feature, read_features
 from robocache.readers.tfrecord import COPY, Record, index_records, read_record
 from robocache.records import Episode, RecordedStream
@@ -35,7 +36,8 @@ class RldsRecording(OpenRecording):
     "language_instruction" (which is the "task" too), and what is said once for an episode ("episode_metadata/...")
     are attributes; encoded images are listed under "skipped".
 
-    A file that was cut between two records is whole to TFRecord: nothing in it says how many there were.
+    A file that was cut between two records is whole to TFRecord; where a dataset_info.json lies beside it, the number
+    of its records is compared with the one declared there.
 
     Args:
         path: The file, or the folder that holds the files.
@@ -52,6 +54,7 @@ class RldsRecording(OpenRecording):
         self._rate_hz = rate_hz
         self._limits = limits
         self._files = [(file, *index_records(file)) for file in files]
+        check_counts(path if path.is_dir() else path.parent, {file: len(offsets) for file, offsets, _ in self._files})
         self._ends = list(accumulate(len(offsets) for _, offsets, _ in self._files))
         super().__init__(str(path), (f"episode_{index:06d}" for index in range(self._ends[-1])))
 
