@@ -55,6 +55,26 @@ def test_inspect_says_that_a_file_has_no_time_axis_and_what_is_missing(recording
     assert 0.02 < quaternion["nan_fraction"] < 0.04
 
 
+def test_inspect_shows_both_clocks_of_a_carmen_log(recordings, run):
+    shown = run("inspect", recordings / "fr079_laser").stdout
+    for expected in (
+        "carmen, 1 episode",
+        "odom.theta",
+        "angle float64[1]",
+        "float64[360]",
+        "8951",
+        "logger -1211492.7",
+    ):
+        assert expected in shown
+
+
+def test_inspect_shows_an_rlds_data_set_at_a_given_rate(recordings, run):
+    folder = recordings / "bridge_rlds" / "tests" / "debug_dataset" / "bridge_dataset" / "1.0.0"
+    shown = run("inspect", folder, "--source-rate", "5").stdout
+    for expected in ("rlds, 25 episodes", "observation/state", "5 Hz", "left out observation/image_0", "no time axis"):
+        assert expected in shown
+
+
 def test_inspect_lists_every_episode_of_a_dataset(recordings, run):
     shown = run("inspect", recordings / "g1_lerobot_v30").stdout
     assert "lerobot-v3.0, 7 episodes" in shown

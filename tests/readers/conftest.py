@@ -93,12 +93,12 @@ def cloud_message(time_ns, points, *, order="<", padding=0):
 SECONDS, PEAK_BYTES = 2, 200 * 2**20
 
 
-def read_and_raise(path):
+def read_and_raise(path, **options):
     """Every stream of every episode, read within the limits of processor time and memory."""
     tracemalloc.start()
     start = time.process_time()
     try:
-        with open_recording(path) as opened:
+        with open_recording(path, **options) as opened:
             episodes = [opened.read_episode(index) for index in range(len(opened.episode_names))]
         return [stream for episode in episodes for stream in episode.streams.values()]
     finally:
@@ -108,10 +108,10 @@ def read_and_raise(path):
         assert peak < PEAK_BYTES
 
 
-def read_all(path):
+def read_all(path, **options):
     """The streams, or the one error that is allowed: one line, with the file and a remedy, that can be pickled."""
     try:
-        return read_and_raise(path)
+        return read_and_raise(path, **options)
     except RecordingError as caught:
         error = caught
     text = str(error)

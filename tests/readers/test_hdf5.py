@@ -139,7 +139,7 @@ def test_without_times_or_rate_the_remedy_is_a_rate(tmp_path):
 
 
 def test_rows_that_would_last_for_centuries_are_refused(tmp_path):
-    """Without the check of `synthetic_ns` the stamps overflow int64, and the numbers are wrong in silence."""
+    """Without the check of `synthetic_times_ns` the stamps overflow int64, and the numbers are wrong in silence."""
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         file["x"] = np.arange(10_000.0)

@@ -37,7 +37,9 @@ class Span(str, Enum):  # noqa: UP042
 
 
 def command(
-    path: Annotated[Path, typer.Argument(help="An MCAP or HDF5 file, or a LeRobot folder.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(help="An MCAP or HDF5 file, a CARMEN log, an RLDS or LeRobot folder.", show_default=False)
+    ],
     rate: Annotated[
         str, typer.Option(metavar="HZ", help="Frames a second: 50, 29.97, 30000/1001.", show_default=False)
     ],
@@ -51,7 +53,7 @@ def command(
         str | None, typer.Option(help="What the robot does, in words; what the recording says if not given.")
     ] = None,
     source_rate: Annotated[
-        float | None, typer.Option(metavar="HZ", help="Rate of an HDF5 file's datasets without times.")
+        float | None, typer.Option(metavar="HZ", help="Rate of an RLDS data set, or of HDF5 datasets without times.")
     ] = None,
     backend: Annotated[Backend | None, typer.Option(help="Where to compute; the best there is if not given.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what RoboCache wrote there before.")] = False,

@@ -19,9 +19,11 @@ GAPS_SHOWN = 5
 
 
 def command(
-    path: Annotated[Path, typer.Argument(help="An MCAP or HDF5 file, or a LeRobot folder.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(help="An MCAP or HDF5 file, a CARMEN log, an RLDS or LeRobot folder.", show_default=False)
+    ],
     source_rate: Annotated[
-        float | None, typer.Option(metavar="HZ", help="Rate of an HDF5 file's datasets without times.")
+        float | None, typer.Option(metavar="HZ", help="Rate of an RLDS data set, or of HDF5 datasets without times.")
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

@@ -14,7 +14,7 @@ from robocache.errors import DamagedRecordingError, RecordingLimitError, Unknown
 from robocache.readers.hdf5_layout import TimeAxis, flavour_of, kind_and_columns, nanoseconds, time_axis
 from robocache.readers.hdf5_tree import COPY, Hdf5File
 from robocache.readers.limits import MAX_RATE_HZ, MIN_RATE_HZ, Limits
-from robocache.readers.recording import OpenRecording, ascending_stream, requested_streams
+from robocache.readers.recording import OpenRecording, ascending_stream, requested_streams, synthetic_times_ns
 from robocache.records import Episode, Int64, RecordedStream
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Hdf5Recording(OpenRecording):
 
     def _synthetic(self, axis: TimeAxis, rows: int, full: str) -> Int64:
         try:
-            return axis.synthetic_ns(rows)
+            return synthetic_times_ns(rows, axis.rate_hz)
         except ValueError as error:
             remedy = "give rate_hz=..., or --source-rate on the command line"
             raise DamagedRecordingError(self.path, str(error), place=f"dataset {full}", remedy=remedy) from error

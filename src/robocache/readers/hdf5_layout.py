@@ -59,16 +59,6 @@ class TimeAxis:
     dataset: str | None = None
     rate_hz: float = 0.0
 
-    def synthetic_ns(self, count: int) -> Int64:
-        """T = k / rate, each rounded on its own so that the error never grows.
-
-        Raises:
-            ValueError: The last would be beyond `REACH_NS`.
-        """
-        if count * 1e9 / self.rate_hz > REACH_NS:
-            raise ValueError(f"its {count} rows at {self.rate_hz:g} Hz would last more than 146 years")
-        return np.asarray(np.rint(np.arange(count) * 1e9 / self.rate_hz), dtype=np.int64)
-
 
 def flavour_of(file: Hdf5File, tree: Tree) -> Flavour:
     """Recognise robomimic, ALOHA and BROAD by what they always have; everything else is plain."""

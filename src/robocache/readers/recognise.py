@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from robocache.errors import ArgumentError, DamagedRecordingError, RecordingNotFoundError, UnknownFormatError
 from robocache.readers.limits import MAX_RATE_HZ, MIN_RATE_HZ, Limits
+from robocache.readers.tfrecord import is_tfrecord
 
 if TYPE_CHECKING:
     from robocache.readers.recording import Recording
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 PARQUET_MAGIC = b"PAR1"
-READS = "RoboCache reads MCAP (ROS 2 CDR) files, HDF5 files, and folders with a LeRobot v2.1 or v3.0 dataset"
+READS = (
+    "RoboCache reads MCAP (ROS 2 CDR) files, HDF5 files, CARMEN logs, RLDS (TFRecord) files or folders, and folders "
+    "with a LeRobot v2.1 or v3.0 dataset"
+)
+SUFFIXES = (".mcap", ".hdf5", ".h5", ".clf", ".clf.bz2", ".clf.gz")
 HEAD_BYTES = 8
 
 
@@ -22,10 +27,11 @@ def open_recording(path: str | Path, *, rate_hz: float | None = None, limits: Li
     """Open a recording of any format that RoboCache reads, recognised by its content.
 
     Args:
-        path: An MCAP or HDF5 file; a folder with a LeRobot dataset; or a folder around exactly one MCAP or HDF5
-            file, such as a rosbag2 folder.
-        rate_hz: Rate of an HDF5 file's datasets without times, 1e-6 to 1e9; overrides what the file says. The other
-            formats have times, and refuse it.
+        path: An MCAP or HDF5 file; a CARMEN log (plain, bzip2 or gzip); an RLDS TFRecord file; a folder with
+            a LeRobot dataset or the TFRecord files of an RLDS one; or a folder around exactly one other file, such
+            as a rosbag2 folder.
+        rate_hz: Steps a second of an RLDS data set, which needs it, or rate of an HDF5 file's datasets without times,
+            1e-6 to 1e9; overrides what the file says. The other formats have times, and refuse it.
         limits: What the file may make the reader allocate.
 
     Raises:
@@ -61,7 +67,9 @@ def open_recording(path: str | Path, *, rate_hz: float | None = None, limits: Li
 
 def _refuse_rate(path: Path, rate_hz: float | None) -> None:
     if rate_hz is not None:
-        raise ArgumentError(f"{path}: has times of its own; leave out rate_hz (--source-rate), which is for HDF5 files")
+        raise ArgumentError(
+            f"{path}: has times of its own; leave out rate_hz (--source-rate), which is for HDF5 and RLDS"
+        )
 
 
 def _open_file(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
@@ -77,6 +85,15 @@ def _open_file(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
         from robocache.readers.hdf5 import Hdf5Recording
 
         return Hdf5Recording(path, limits=limits, rate_hz=rate_hz)
+    if is_tfrecord(path):
+        from robocache.readers.rlds import RldsRecording
+
+        return RldsRecording(path, [path], limits=limits, rate_hz=rate_hz)
+    if _is_carmen(path, head, limits):
+        from robocache.readers.carmen import CarmenRecording
+
+        _refuse_rate(path, rate_hz)
+        return CarmenRecording(path, limits=limits)
     if not head:
         raise DamagedRecordingError(path, "is empty", remedy="copy or record it again")
     if len(head) < HEAD_BYTES and (MCAP_MAGIC.startswith(head) or HDF5_MAGIC.startswith(head)):
@@ -95,12 +112,16 @@ def _open_folder(path: Path, limits: Limits, rate_hz: float | None) -> Recording
         _refuse_rate(path, rate_hz)
         return LeRobotRecording(path, limits=limits)
     try:
-        files = sorted(
-            entry for entry in path.iterdir() if entry.is_file() and entry.suffix in (".mcap", ".hdf5", ".h5")
-        )
+        entries = sorted(entry for entry in path.iterdir() if entry.is_file())
     except OSError as error:
         problem = f"the folder cannot be listed ({error})"
         raise RecordingNotFoundError(path, problem, remedy="check its permissions") from error
+    files = [entry for entry in entries if entry.name.endswith(SUFFIXES)]
+    shards = [entry for entry in entries if ".tfrecord" in entry.name]
+    if shards and not files:
+        from robocache.readers.rlds import RldsRecording
+
+        return RldsRecording(path, shards, limits=limits, rate_hz=rate_hz)
     if len(files) == 1:
         return _open_file(files[0], limits, rate_hz)
     if files:
@@ -108,7 +129,7 @@ def _open_folder(path: Path, limits: Limits, rate_hz: float | None) -> Recording
         problem = f"the folder holds {len(files)} recordings ({names})"
         raise UnknownFormatError(path, problem, remedy="name one of them")
     raise UnknownFormatError(
-        path, "the folder holds no recording (no meta/info.json, no .mcap, no .hdf5)", remedy=READS
+        path, "the folder holds no recording (no meta/info.json, .mcap, .hdf5, .clf or .tfrecord)", remedy=READS
     )
 
 
@@ -120,6 +141,17 @@ def _head(path: Path, offset: int = 0) -> bytes:
     except OSError as error:
         problem = f"cannot be read ({error.strerror or error})"
         raise RecordingNotFoundError(path, problem, remedy="check its permissions") from error
+
+
+def _is_carmen(path: Path, head: bytes, limits: Limits) -> bool:
+    from robocache.readers.carmen_lines import compression_of, is_carmen
+
+    compression = compression_of(head)
+    if not is_carmen(path, limits):
+        if compression is None:
+            return False
+        raise UnknownFormatError(path, f"is a {compression} file that holds no CARMEN log", offset=0, remedy=READS)
+    return True
 
 
 def _hdf5_superblock(path: Path) -> int | None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robocache.errors import ArgumentError, ClosedError, UnknownStreamError
+from robocache.readers.limits import REACH_NS
 from robocache.records import Episode, Int64, Kind, RecordedStream
 
 
@@ -104,6 +105,17 @@ def requested_streams(path: str, requested: Collection[str] | None, available: C
         listed = ", ".join(available) or "none at all"
         raise UnknownStreamError(f"{path} has no stream {unknown[0]!r}; it has {listed}")
     return tuple(name for name in available if name in requested)
+
+
+def synthetic_times_ns(count: int, rate_hz: float) -> Int64:
+    """T = k / rate, each rounded on its own so that the error never grows.
+
+    Raises:
+        ValueError: The last would be beyond `REACH_NS`.
+    """
+    if count * 1e9 / rate_hz > REACH_NS:
+        raise ValueError(f"its {count} rows at {rate_hz:g} Hz would last more than 146 years")
+    return np.asarray(np.rint(np.arange(count) * 1e9 / rate_hz), dtype=np.int64)
 
 
 def ascending_stream(
