@@ -13,17 +13,21 @@ if TYPE_CHECKING:
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+ROS1_MAGIC = b"#ROSBAG V2.0\n"
 PARQUET_MAGIC = b"PAR1"
-READS = "RoboCache reads MCAP (ROS 2 CDR) files, HDF5 files, and folders with a LeRobot v2.1 or v3.0 dataset"
+READS = (
+    "RoboCache reads MCAP (ROS 2 CDR) files, ROS 1 bags, HDF5 files, and folders with a LeRobot v2.1 or v3.0 dataset"
+)
 HEAD_BYTES = 8
+SIGNATURES = {MCAP_MAGIC: "an MCAP file", HDF5_MAGIC: "an HDF5 file", ROS1_MAGIC: "a ROS 1 bag"}
 
 
 def open_recording(path: str | Path, *, rate_hz: float | None = None, limits: Limits | None = None) -> Recording:
     """Open a recording of any format that RoboCache reads, recognised by its content.
 
     Args:
-        path: An MCAP or HDF5 file; a folder with a LeRobot dataset; or a folder around exactly one MCAP or HDF5
-            file, such as a rosbag2 folder.
+        path: An MCAP file, ROS 1 bag or HDF5 file; a folder with a LeRobot dataset; or a folder around exactly one
+            such file, such as a rosbag2 folder with one MCAP file.
         rate_hz: Rate of an HDF5 file's datasets without times, 1e-6 to 1e9; overrides what the file says. The other
             formats have times, and refuse it.
         limits: What the file may make the reader allocate.
@@ -73,14 +77,20 @@ def _open_file(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
 
         _refuse_rate(path, rate_hz)
         return McapRecording(path, limits=limits)
+    if head == ROS1_MAGIC[:HEAD_BYTES]:
+        from robocache.readers.ros1 import Ros1Recording
+
+        _refuse_rate(path, rate_hz)
+        return Ros1Recording(path, limits=limits)
     if _hdf5_superblock(path) is not None:
         from robocache.readers.hdf5 import Hdf5Recording
 
         return Hdf5Recording(path, limits=limits, rate_hz=rate_hz)
     if not head:
         raise DamagedRecordingError(path, "is empty", remedy="copy or record it again")
-    if len(head) < HEAD_BYTES and (MCAP_MAGIC.startswith(head) or HDF5_MAGIC.startswith(head)):
-        problem = f"ends after {len(head)} bytes, inside the signature of an MCAP or HDF5 file"
+    begun = [what for signature, what in SIGNATURES.items() if len(head) < HEAD_BYTES and signature.startswith(head)]
+    if begun:
+        problem = f"ends after {len(head)} bytes, inside the signature of {' or '.join(begun)}"
         raise DamagedRecordingError(path, problem, offset=len(head), remedy="copy or record it again")
     if head.startswith(PARQUET_MAGIC):
         remedy = "name the folder that holds meta/info.json to read a LeRobot dataset"
@@ -96,7 +106,7 @@ def _open_folder(path: Path, limits: Limits, rate_hz: float | None) -> Recording
         return LeRobotRecording(path, limits=limits)
     try:
         files = sorted(
-            entry for entry in path.iterdir() if entry.is_file() and entry.suffix in (".mcap", ".hdf5", ".h5")
+            entry for entry in path.iterdir() if entry.is_file() and entry.suffix in (".mcap", ".bag", ".hdf5", ".h5")
         )
     except OSError as error:
         problem = f"the folder cannot be listed ({error})"
@@ -108,7 +118,7 @@ def _open_folder(path: Path, limits: Limits, rate_hz: float | None) -> Recording
         problem = f"the folder holds {len(files)} recordings ({names})"
         raise UnknownFormatError(path, problem, remedy="name one of them")
     raise UnknownFormatError(
-        path, "the folder holds no recording (no meta/info.json, no .mcap, no .hdf5)", remedy=READS
+        path, "the folder holds no recording (no meta/info.json, no .mcap, no .bag, no .hdf5)", remedy=READS
     )
 
 
