@@ -4,6 +4,7 @@ import numpy as np
 from mcap.reader import make_reader
 from rosbags.convert.converter import migrate_bytes
 from rosbags.rosbag1 import Writer as Writer1
+from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_typestore
 
 from robocache.readers import open_recording
@@ -89,3 +90,14 @@ def write_small_mcap(path, rows=60):
             "/camera": ("sensor_msgs/msg/Image", IMAGE, [(logs[0], image)]),
         },
     )
+
+
+def write_rosbag2(path, messages):
+    """A rosbag2 folder with one SQLite file, by the library."""
+    store, writer, connections = get_typestore(Stores.ROS2_HUMBLE), Writer2(path, version=9), {}
+    with writer:
+        for topic, type_name, log_ns, data in messages:
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, type_name, typestore=store)
+            writer.write(connections[topic], log_ns, data)
+    return path

@@ -20,7 +20,7 @@ GAPS_SHOWN = 5
 
 def command(
     path: Annotated[
-        Path, typer.Argument(help="An MCAP file, ROS 1 bag or HDF5 file, or a LeRobot folder.", show_default=False)
+        Path, typer.Argument(help="An MCAP, ROS 1 bag or HDF5 file; a rosbag2 or LeRobot folder.", show_default=False)
     ],
     source_rate: Annotated[
         float | None, typer.Option(metavar="HZ", help="Rate of an HDF5 file's datasets without times.")

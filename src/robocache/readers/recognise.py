@@ -14,20 +14,28 @@ if TYPE_CHECKING:
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ROS1_MAGIC = b"#ROSBAG V2.0\n"
+SQLITE_MAGIC = b"SQLite format 3\0"
 PARQUET_MAGIC = b"PAR1"
 READS = (
-    "RoboCache reads MCAP (ROS 2 CDR) files, ROS 1 bags, HDF5 files, and folders with a LeRobot v2.1 or v3.0 dataset"
+    "RoboCache reads MCAP (ROS 2 CDR) files, ROS 1 bags, rosbag2 folders, HDF5 files, and folders with a LeRobot v2.1 "
+    "or v3.0 dataset"
 )
 HEAD_BYTES = 8
-SIGNATURES = {MCAP_MAGIC: "an MCAP file", HDF5_MAGIC: "an HDF5 file", ROS1_MAGIC: "a ROS 1 bag"}
+SIGNATURES = {
+    MCAP_MAGIC: "an MCAP file",
+    HDF5_MAGIC: "an HDF5 file",
+    ROS1_MAGIC: "a ROS 1 bag",
+    SQLITE_MAGIC: "a rosbag2 file",
+}
+RECORDINGS = (".mcap", ".bag", ".db3", ".hdf5", ".h5")
 
 
 def open_recording(path: str | Path, *, rate_hz: float | None = None, limits: Limits | None = None) -> Recording:
     """Open a recording of any format that RoboCache reads, recognised by its content.
 
     Args:
-        path: An MCAP file, ROS 1 bag or HDF5 file; a folder with a LeRobot dataset; or a folder around exactly one
-            such file, such as a rosbag2 folder with one MCAP file.
+        path: An MCAP file, ROS 1 bag or HDF5 file; a folder with a LeRobot dataset; a rosbag2 folder; or a folder
+            around exactly one such file.
         rate_hz: Rate of an HDF5 file's datasets without times, 1e-6 to 1e9; overrides what the file says. The other
             formats have times, and refuse it.
         limits: What the file may make the reader allocate.
@@ -82,6 +90,8 @@ def _open_file(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
 
         _refuse_rate(path, rate_hz)
         return Ros1Recording(path, limits=limits)
+    if head == SQLITE_MAGIC[:HEAD_BYTES]:
+        return _open_rosbag2(path, limits, rate_hz)
     if _hdf5_superblock(path) is not None:
         from robocache.readers.hdf5 import Hdf5Recording
 
@@ -98,6 +108,13 @@ def _open_file(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
     raise UnknownFormatError(path, f"starts with {head!r}, which is no known signature", offset=0, remedy=READS)
 
 
+def _open_rosbag2(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
+    from robocache.readers.rosbag2 import Rosbag2Recording
+
+    _refuse_rate(path, rate_hz)
+    return Rosbag2Recording(path, limits=limits)
+
+
 def _open_folder(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
     if (path / "meta" / "info.json").is_file():
         from robocache.readers.lerobot import LeRobotRecording
@@ -105,12 +122,13 @@ def _open_folder(path: Path, limits: Limits, rate_hz: float | None) -> Recording
         _refuse_rate(path, rate_hz)
         return LeRobotRecording(path, limits=limits)
     try:
-        files = sorted(
-            entry for entry in path.iterdir() if entry.is_file() and entry.suffix in (".mcap", ".bag", ".hdf5", ".h5")
-        )
+        entries = sorted(path.iterdir())
+        files = [entry for entry in entries if entry.suffix in RECORDINGS and entry.is_file()]
     except OSError as error:
         problem = f"the folder cannot be listed ({error})"
         raise RecordingNotFoundError(path, problem, remedy="check its permissions") from error
+    if path / "metadata.yaml" in entries and any(".db3" in entry.suffixes for entry in entries):
+        return _open_rosbag2(path, limits, rate_hz)
     if len(files) == 1:
         return _open_file(files[0], limits, rate_hz)
     if files:
@@ -118,7 +136,7 @@ def _open_folder(path: Path, limits: Limits, rate_hz: float | None) -> Recording
         problem = f"the folder holds {len(files)} recordings ({names})"
         raise UnknownFormatError(path, problem, remedy="name one of them")
     raise UnknownFormatError(
-        path, "the folder holds no recording (no meta/info.json, no .mcap, no .bag, no .hdf5)", remedy=READS
+        path, "the folder holds no recording (no meta/info.json, no .mcap, .bag, .db3, .hdf5)", remedy=READS
     )
 
 
