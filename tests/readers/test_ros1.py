@@ -9,6 +9,7 @@ from pathlib import Path
 
 import lz4.frame
 import numpy as np
+import psutil
 import pytest
 from rosbags.rosbag1 import Reader, Writer
 from rosbags.typesys import Stores, get_typestore
@@ -226,10 +227,12 @@ def test_a_lost_message_is_noticed(tmp_path, small):
 def test_damaged_bags(tmp_path, kind, compression):
     small = write_small_mcap(tmp_path / "small.mcap", rows=12)
     path = write_ros1(tmp_path / "a.bag", mcap_messages(small), compression, 4_000)
+    open_files = psutil.Process().num_fds()
     data, found = path.read_bytes(), []
     for seed in range(25 if kind == "truncated" else 60):
         path.write_bytes(damaged(data, kind, seed))
         found.append(read_all(path))
+        assert psutil.Process().num_fds() == open_files
     assert len(errors_in(found)) >= (25 if kind == "truncated" else 10)
 
 

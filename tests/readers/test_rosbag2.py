@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
@@ -188,10 +189,12 @@ def test_databases_that_cannot_be(bag, script, kind, says):
 @pytest.mark.parametrize("kind", ["truncated", "flipped", "sizes"])
 def test_damaged_files(tmp_path, kind):
     bag = write_rosbag2(tmp_path / "a", mcap_messages(write_small_mcap(tmp_path / "small.mcap", rows=12)))
+    open_files = psutil.Process().num_fds()
     data, found = (bag / "a.db3").read_bytes(), []
     for seed in range(25 if kind == "truncated" else 60):
         (bag / "a.db3").write_bytes(damaged(data, kind, seed))
         found.append(read_all(bag))
+        assert psutil.Process().num_fds() == open_files
     assert len(errors_in(found)) >= ({"truncated": 25, "flipped": 10, "sizes": 3}[kind])
 
 
@@ -242,3 +245,10 @@ def test_pages_that_hold_one_page_many_times(bag, monkeypatch, is_checked):
     error = read_all(bag)
     assert type(error) is DamagedRecordingError
     assert ("SQLite finds it damaged" if is_checked else "hold more than") in str(error)
+
+
+def test_a_schema_that_is_no_text(bag):
+    """SQLite's own message then holds those bytes. Catches `UnicodeError` left out of what is translated."""
+    data = (bag / "a.db3").read_bytes()
+    (bag / "a.db3").write_bytes(data.replace(b"CREATE TABLE topics(", b"CREATE TABLE \xff\xfe(((("))
+    assert "SQLite cannot read it" in str(read_all(bag))

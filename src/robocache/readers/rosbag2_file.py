@@ -65,7 +65,7 @@ class Rosbag2File:
             file.restrict(limits)
             file.check()
             yield file
-        except (sqlite3.Error, OSError, MemoryError) as error:
+        except (sqlite3.Error, OSError, MemoryError, UnicodeError) as error:  # SQLite quotes damaged names
             raise _translated(path, error) from error
         finally:
             if connection is not None:
