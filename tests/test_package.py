@@ -21,7 +21,7 @@ SOURCE = ROOT / "src"
 # Triton comes with PyTorch on CUDA machines, in the version that PyTorch wants: a pin here would contradict it.
 UNPINNED = {"triton"}
 # Formats, kernels and the terminal are imported by whoever uses them.
-NOT_AT_IMPORT = ("triton", "h5py", "mcap", "mcap_ros2", "pyarrow", "pandas", "rich", "typer")
+NOT_AT_IMPORT = ("triton", "h5py", "mcap", "mcap_ros2", "rosbags", "pyarrow", "pandas", "rich", "typer")
 # One interpreter: imports torch, then robocache, and says what the second import did.
 PROBE = f"""
 import json, sys, time

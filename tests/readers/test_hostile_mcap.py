@@ -181,3 +181,12 @@ def test_damaged_mcap_without_checksums(tmp_path, kind):
         path.write_bytes(damaged(data, kind, seed))
         found.append(read_all(path))
     assert 40 < len(errors_in(found)) < 400
+
+
+def test_a_point_of_four_billion_numbers(tmp_path):
+    """Catches the limit on columns left out: naming them all takes an hour."""
+    message = cloud_message(START_NS, np.arange(20.0).reshape(5, 4))
+    message["fields"][3]["count"] = message["point_step"] = 2**32 - 1
+    topics = {"/p": ("sensor_msgs/msg/PointCloud2", POINT_CLOUD, [(START_NS, message)])}
+    error = read_all(write_mcap(tmp_path / "a.mcap", topics))
+    assert "has 4294967295 numbers in fields[3], and 10000 columns are allowed" in str(error)

@@ -38,7 +38,10 @@ class Span(str, Enum):  # noqa: UP042
 
 def command(
     path: Annotated[
-        Path, typer.Argument(help="An MCAP or HDF5 file, a CARMEN log, an RLDS or LeRobot folder.", show_default=False)
+        Path,
+        typer.Argument(
+            help="An MCAP, ROS 1 bag or HDF5 file, a CARMEN log; a rosbag2, RLDS or LeRobot folder.", show_default=False
+        ),
     ],
     rate: Annotated[
         str, typer.Option(metavar="HZ", help="Frames a second: 50, 29.97, 30000/1001.", show_default=False)

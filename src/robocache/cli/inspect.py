@@ -20,7 +20,10 @@ GAPS_SHOWN = 5
 
 def command(
     path: Annotated[
-        Path, typer.Argument(help="An MCAP or HDF5 file, a CARMEN log, an RLDS or LeRobot folder.", show_default=False)
+        Path,
+        typer.Argument(
+            help="An MCAP, ROS 1 bag or HDF5 file, a CARMEN log; a rosbag2, RLDS or LeRobot folder.", show_default=False
+        ),
     ],
     source_rate: Annotated[
         float | None, typer.Option(metavar="HZ", help="Rate of an RLDS data set, or of HDF5 datasets without times.")

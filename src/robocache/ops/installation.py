@@ -75,7 +75,7 @@ def check_installation() -> dict[str, Any]:
         "operations": {operation: {"cuda": on_gpu, "cpu": on_cpu} for operation in OPERATIONS},
         "readers": {
             name: util.find_spec(module) is not None
-            for name, module in (("mcap", "mcap"), ("hdf5", "h5py"), ("lerobot", "pyarrow"))
+            for name, module in (("mcap", "mcap"), ("rosbag", "rosbags"), ("hdf5", "h5py"), ("lerobot", "pyarrow"))
         },
     }
 

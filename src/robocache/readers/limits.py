@@ -16,8 +16,8 @@ class Limits:
     """What a reader refuses to exceed, whatever the file declares; beyond it a `RecordingLimitError` is raised.
 
     Args:
-        block_bytes: Host bytes that one unit of a file may become when it is decompressed: an MCAP chunk, an HDF5
-            chunk, a metadata file.
+        block_bytes: Host bytes that one unit of a file may become when it is decompressed: a chunk of an MCAP file, a
+            bag or an HDF5 file, a metadata file.
         expansion: A block may grow by this factor when it is decompressed, once it is larger than 16 MiB; real
             recordings grow by 2 to 50, a decompression bomb by 1000 and more.
         episode_bytes: Host bytes that the streams of one episode may hold.

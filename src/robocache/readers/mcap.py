@@ -13,16 +13,13 @@ import struct
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from robocache.errors import DamagedRecordingError, RecordingLimitError
+from robocache.errors import DamagedRecordingError
 from robocache.readers.limits import REACH_NS, Limits
 from robocache.readers.mcap_records import CHANNEL, HEADER, MESSAGE, RECOVER, SCHEMA, Block, McapFile
-from robocache.readers.recording import OpenRecording, requested_streams
-from robocache.readers.ros2_layout import LayoutError
-from robocache.readers.ros2_recipes import READS
-from robocache.readers.ros2_schema import SchemaError, parse_definitions, short_name
 from robocache.readers.ros2_topic import Topic
-from robocache.records import Episode, RecordedStream
+from robocache.readers.topics import MessageRecording, Topics
 
 _PREFIX = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<BQHIQQ")
@@ -32,15 +29,14 @@ _MESSAGE = struct.Struct("<BQHIQQ")
 class _Contents:
     """What one pass over the file has found."""
 
+    topics: Topics
     schemas: dict[int, tuple[str, str, bytes]] = field(default_factory=dict)
     channels: dict[int, tuple[str, Topic | None]] = field(default_factory=dict)
-    topics: dict[str, Topic] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
     profile: str = ""
     library: str = ""
 
 
-class McapRecording(OpenRecording):
+class McapRecording(MessageRecording):
     """An MCAP file as a `Recording` of one episode, named after the file.
 
     A message becomes one row of one or several streams, called topic + "." + part: "/imu/data.orientation",
@@ -65,38 +61,14 @@ class McapRecording(OpenRecording):
         super().close()
         self._file.close()
 
-    def read_episode(self, index: int, streams: Collection[str] | None = None) -> Episode:
-        """Read the file, in one pass; see `Recording.read_episode`."""
-        self._check_episode(index)
-        contents, found = self._read(streams)
-        if streams is not None and any(name not in found for name in streams):
-            _, everything = self._read(None)
-            requested_streams(self.path, streams, everything)
-        names = requested_streams(self.path, streams, found)
-        attributes = {"profile": contents.profile, "library": contents.library, "skipped": contents.skipped}
-        return Episode(self.episode_names[0], {name: found[name] for name in names}, self.path, attributes)
-
-    def _read(self, streams: Collection[str] | None) -> tuple[_Contents, dict[str, RecordedStream]]:
-        contents = _Contents()
+    def _read(self, streams: Collection[str] | None) -> tuple[Topics, dict[str, Any]]:
+        contents = _Contents(Topics(self.path, self._limits, streams))
         for block in self._file.blocks():
-            self._read_block(block, contents, streams)
-            self._check_held(sum(topic.nbytes for topic in contents.topics.values()))
-        found: dict[str, RecordedStream] = {}
-        for topic in contents.topics.values():
-            try:
-                found.update((stream.name, stream) for stream in topic.streams())
-            except LayoutError as error:
-                raise self._unfit(topic, error) from error
-            self._check_held(sum(topic.nbytes for topic in contents.topics.values()))
-        return contents, found
+            self._read_block(block, contents)
+            contents.topics.check_held()
+        return contents.topics, {"profile": contents.profile, "library": contents.library}
 
-    def _check_held(self, held: int) -> None:
-        if held > self._limits.episode_bytes:
-            problem = f"its streams take {held} bytes or more, and the limit is {self._limits.episode_bytes}"
-            remedy = "read fewer streams, or raise Limits(episode_bytes=...)"
-            raise RecordingLimitError(self.path, problem, remedy=remedy)
-
-    def _read_block(self, block: Block, contents: _Contents, streams: Collection[str] | None) -> None:
+    def _read_block(self, block: Block, contents: _Contents) -> None:
         data, at, end = block.data, block.start, block.end
         while at < end:
             if end - at < _PREFIX.size:
@@ -111,7 +83,7 @@ class McapRecording(OpenRecording):
                 self._read_message(block, at, following, contents)
             elif opcode in (HEADER, SCHEMA, CHANNEL):
                 try:
-                    self._read_definition(opcode, data[at + _PREFIX.size : following], contents, streams)
+                    self._read_definition(opcode, data[at + _PREFIX.size : following], contents)
                 except (struct.error, UnicodeDecodeError, IndexError) as error:
                     raise self._damage(block, at, f"a record of type {opcode:#04x} is malformed ({error})") from error
             at = following
@@ -130,14 +102,9 @@ class McapRecording(OpenRecording):
             return
         if log_ns > REACH_NS or publish_ns > REACH_NS:
             raise self._damage(block, at, f"a message is stamped {max(log_ns, publish_ns)} ns, after the year 2116")
-        try:
-            topic.add(block.data[at + _MESSAGE.size : following], log_ns, publish_ns)
-        except LayoutError as error:
-            raise self._unfit(topic, error) from error
+        contents.topics.add(topic, block.data[at + _MESSAGE.size : following], log_ns, publish_ns)
 
-    def _read_definition(
-        self, opcode: int, record: bytes, contents: _Contents, streams: Collection[str] | None
-    ) -> None:
+    def _read_definition(self, opcode: int, record: bytes, contents: _Contents) -> None:
         fields = _FieldReader(record)
         if opcode == HEADER:
             contents.profile, contents.library = fields.text(), fields.text()
@@ -150,41 +117,24 @@ class McapRecording(OpenRecording):
             if known is not None and known[0] != name:
                 raise IndexError(f"channel {number} is {name}, but was {known[0]} before")
             if known is None:
-                contents.channels[number] = (name, self._topic(name, schema, encoding, contents, streams))
+                contents.channels[number] = (name, self._topic(name, schema, encoding, contents))
 
-    def _topic(
-        self, name: str, schema: int, encoding: str, contents: _Contents, streams: Collection[str] | None
-    ) -> Topic | None:
+    def _topic(self, name: str, schema: int, encoding: str, contents: _Contents) -> Topic | None:
         """Where the messages of a channel go; None when they are skipped, or not asked for."""
         if schema and schema not in contents.schemas:
             raise IndexError(f"channel {name} refers to schema {schema}, which nothing before it defines")
         type_name, schema_encoding, text = contents.schemas.get(schema, ("", "", b""))
         if encoding != "cdr" or schema_encoding != "ros2msg":
-            contents.skipped[name] = f"{encoding or 'unknown'} messages with a {schema_encoding or 'missing'} schema"
+            contents.topics.skipped[name] = (
+                f"{encoding or 'unknown'} messages with a {schema_encoding or 'missing'} schema"
+            )
             return None
-        if short_name(type_name) not in READS:
-            contents.skipped[name] = f"{type_name} is not a message that becomes numbers"
-            return None
-        if streams is not None and not any(_belongs(stream, name) for stream in streams):
-            return None
-        try:
-            definitions = parse_definitions(type_name, text.decode("utf-8"))
-        except SchemaError as error:
-            contents.skipped[name] = f"its schema cannot be understood: {error}"
-            return None
-        if name not in contents.topics:
-            contents.topics[name] = Topic(name, type_name, definitions)
-        return contents.topics[name]
+        return contents.topics.topic(name, type_name, text)
 
     def _damage(self, block: Block, at: int, problem: str) -> DamagedRecordingError:
         if block.is_chunk:
             problem = f"in the chunk there, at its decompressed byte {at}, {problem}"
         return DamagedRecordingError(self.path, problem, offset=block.offset, remedy=RECOVER)
-
-    def _unfit(self, topic: Topic, error: LayoutError) -> DamagedRecordingError:
-        problem = f"a {topic.type_name} message {error}"
-        remedy = "record it again, or leave the topic out with streams=[...]"
-        return DamagedRecordingError(self.path, problem, place=f"topic {topic.name}", remedy=remedy)
 
 
 class _FieldReader:
@@ -209,8 +159,3 @@ class _FieldReader:
 
     def text(self) -> str:
         return self.block().decode("utf-8")
-
-
-def _belongs(stream: str, topic: str) -> bool:
-    """Whether a stream's name, such as "/imu.orientation" or "/joints#2.position", is one of a topic's."""
-    return stream.rpartition(".")[0].partition("#")[0] == topic

@@ -14,22 +14,30 @@ if TYPE_CHECKING:
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+ROS1_MAGIC = b"#ROSBAG V2.0\n"
+SQLITE_MAGIC = b"SQLite format 3\0"
 PARQUET_MAGIC = b"PAR1"
 READS = (
-    "RoboCache reads MCAP (ROS 2 CDR) files, HDF5 files, CARMEN logs, RLDS (TFRecord) files or folders, and folders "
-    "with a LeRobot v2.1 or v3.0 dataset"
+    "RoboCache reads MCAP (ROS 2 CDR) files, ROS 1 bags, rosbag2 folders, HDF5 files, CARMEN logs, RLDS (TFRecord) "
+    "files or folders, and folders with a LeRobot v2.1 or v3.0 dataset"
 )
-SUFFIXES = (".mcap", ".hdf5", ".h5", ".clf", ".clf.bz2", ".clf.gz")
+SUFFIXES = (".mcap", ".bag", ".db3", ".hdf5", ".h5", ".clf", ".clf.bz2", ".clf.gz")
 HEAD_BYTES = 8
+SIGNATURES = {
+    MCAP_MAGIC: "an MCAP file",
+    HDF5_MAGIC: "an HDF5 file",
+    ROS1_MAGIC: "a ROS 1 bag",
+    SQLITE_MAGIC: "a rosbag2 file",
+}
 
 
 def open_recording(path: str | Path, *, rate_hz: float | None = None, limits: Limits | None = None) -> Recording:
     """Open a recording of any format that RoboCache reads, recognised by its content.
 
     Args:
-        path: An MCAP or HDF5 file; a CARMEN log (plain, bzip2 or gzip); an RLDS TFRecord file; a folder with
-            a LeRobot dataset or the TFRecord files of an RLDS one; or a folder around exactly one other file, such
-            as a rosbag2 folder.
+        path: An MCAP file, ROS 1 bag or HDF5 file; a CARMEN log (plain, bzip2 or gzip); an RLDS TFRecord file; a folder
+            with a LeRobot dataset, a rosbag2 or the TFRecord files of an RLDS data set; or a folder around exactly one
+            other file.
         rate_hz: Steps a second of an RLDS data set, which needs it, or rate of an HDF5 file's datasets without times,
             1e-6 to 1e9; overrides what the file says. The other formats have times, and refuse it.
         limits: What the file may make the reader allocate.
@@ -81,6 +89,13 @@ def _open_file(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
 
         _refuse_rate(path, rate_hz)
         return McapRecording(path, limits=limits)
+    if head == ROS1_MAGIC[:HEAD_BYTES]:
+        from robocache.readers.ros1 import Ros1Recording
+
+        _refuse_rate(path, rate_hz)
+        return Ros1Recording(path, limits=limits)
+    if head == SQLITE_MAGIC[:HEAD_BYTES]:
+        return _open_rosbag2(path, limits, rate_hz)
     if _hdf5_superblock(path) is not None:
         from robocache.readers.hdf5 import Hdf5Recording
 
@@ -94,15 +109,27 @@ def _open_file(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
 
         _refuse_rate(path, rate_hz)
         return CarmenRecording(path, limits=limits)
+    raise _why_unknown(path, head)
+
+
+def _why_unknown(path: Path, head: bytes) -> RoboCacheError:
     if not head:
-        raise DamagedRecordingError(path, "is empty", remedy="copy or record it again")
-    if len(head) < HEAD_BYTES and (MCAP_MAGIC.startswith(head) or HDF5_MAGIC.startswith(head)):
-        problem = f"ends after {len(head)} bytes, inside the signature of an MCAP or HDF5 file"
-        raise DamagedRecordingError(path, problem, offset=len(head), remedy="copy or record it again")
+        return DamagedRecordingError(path, "is empty", remedy="copy or record it again")
+    begun = [what for signature, what in SIGNATURES.items() if len(head) < HEAD_BYTES and signature.startswith(head)]
+    if begun:
+        problem = f"ends after {len(head)} bytes, inside the signature of {' or '.join(begun)}"
+        return DamagedRecordingError(path, problem, offset=len(head), remedy="copy or record it again")
     if head.startswith(PARQUET_MAGIC):
         remedy = "name the folder that holds meta/info.json to read a LeRobot dataset"
-        raise UnknownFormatError(path, "is a single Parquet file", remedy=remedy)
-    raise UnknownFormatError(path, f"starts with {head!r}, which is no known signature", offset=0, remedy=READS)
+        return UnknownFormatError(path, "is a single Parquet file", remedy=remedy)
+    return UnknownFormatError(path, f"starts with {head!r}, which is no known signature", offset=0, remedy=READS)
+
+
+def _open_rosbag2(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
+    from robocache.readers.rosbag2 import Rosbag2Recording
+
+    _refuse_rate(path, rate_hz)
+    return Rosbag2Recording(path, limits=limits)
 
 
 def _open_folder(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
@@ -112,12 +139,14 @@ def _open_folder(path: Path, limits: Limits, rate_hz: float | None) -> Recording
         _refuse_rate(path, rate_hz)
         return LeRobotRecording(path, limits=limits)
     try:
-        entries = sorted(entry for entry in path.iterdir() if entry.is_file())
+        entries = sorted(path.iterdir())
+        files = [entry for entry in entries if entry.name.endswith(SUFFIXES) and entry.is_file()]
+        shards = [entry for entry in entries if ".tfrecord" in entry.name and entry.is_file()]
     except OSError as error:
         problem = f"the folder cannot be listed ({error})"
         raise RecordingNotFoundError(path, problem, remedy="check its permissions") from error
-    files = [entry for entry in entries if entry.name.endswith(SUFFIXES)]
-    shards = [entry for entry in entries if ".tfrecord" in entry.name]
+    if path / "metadata.yaml" in entries and any(".db3" in entry.suffixes for entry in entries):
+        return _open_rosbag2(path, limits, rate_hz)
     if shards and not files:
         from robocache.readers.rlds import RldsRecording
 
@@ -129,7 +158,9 @@ def _open_folder(path: Path, limits: Limits, rate_hz: float | None) -> Recording
         problem = f"the folder holds {len(files)} recordings ({names})"
         raise UnknownFormatError(path, problem, remedy="name one of them")
     raise UnknownFormatError(
-        path, "the folder holds no recording (no meta/info.json, .mcap, .hdf5, .clf or .tfrecord)", remedy=READS
+        path,
+        "the folder holds no recording (no meta/info.json, .mcap, .bag, .db3, .hdf5, .clf or .tfrecord)",
+        remedy=READS,
     )
 
 

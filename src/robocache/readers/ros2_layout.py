@@ -1,8 +1,9 @@
-"""Where the fields of a CDR message lie.
+"""Where the fields of a CDR message, or of a ROS 1 message, lie.
 
-CDR has no table: a field's place depends on the lengths of the strings and sequences before it. So a layout is found
+Neither has a table: a field's place depends on the lengths of the strings and sequences before it. So a layout is found
 by walking one message, and holds for every message of the same size whose length words are the same; those are then
-read together, as columns of one matrix of bytes. A sensor's messages nearly all share one layout.
+read together, as columns of one matrix of bytes. A sensor's messages nearly all share one layout. ROS 1 writes the
+same fields without header and alignment, always little-endian.
 """
 
 from __future__ import annotations
@@ -65,21 +66,29 @@ class Layout:
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def find_layout(definitions: Definitions, type_name: str, message: bytes, constant: Collection[str] = ()) -> Layout:
+def find_layout(
+    definitions: Definitions, type_name: str, message: bytes, constant: Collection[str] = (), *, cdr: bool = True
+) -> Layout:
     """Walk one message.
 
     Args:
         definitions: From `parse_definitions`.
         type_name: Which of them the message is.
-        message: With its four bytes of CDR header.
+        message: With its four bytes of CDR header, which ROS 1 does not have.
         constant: Names of top-level fields whose content, not only length, belongs to the layout.
+        cdr: False for a message of ROS 1.
 
     Raises:
         LayoutError: The message is not plain CDR, is shorter than its fields, or has more than 10 000 of them.
     """
+    if not cdr:
+        walk = _Walk(definitions, message, frozenset(constant), header_bytes=0, order="<")
+        walk.message(type_name, "", depth=0)
+        return walk.layout
     if len(message) < HEADER_BYTES or message[0] != 0 or message[1] not in (0, 1):
         raise LayoutError(f"starts with {message[:HEADER_BYTES]!r}, which is not the header of plain CDR")
-    walk = _Walk(definitions, message, frozenset(constant))
+    order = "<" if message[1] == 1 else ">"
+    walk = _Walk(definitions, message, frozenset(constant), header_bytes=HEADER_BYTES, order=order)
     # Byte order and encapsulation are the same for all messages of a layout.
     walk.layout.fixed.extend(range(2))
     walk.message(type_name, "", depth=0)
@@ -87,12 +96,15 @@ def find_layout(definitions: Definitions, type_name: str, message: bytes, consta
 
 
 class _Walk:
-    def __init__(self, definitions: Definitions, message: bytes, constant: frozenset[str]) -> None:
+    def __init__(
+        self, definitions: Definitions, message: bytes, constant: frozenset[str], *, header_bytes: int, order: str
+    ) -> None:
         self.definitions = definitions
         self.bytes = message
         self.constant = constant
-        self.order = "<" if message[1] == 1 else ">"
-        self.at = HEADER_BYTES
+        self.order = order
+        self.is_aligned = header_bytes > 0
+        self.at = header_bytes
         self.fields = 0
         self.layout = Layout()
 
@@ -126,7 +138,7 @@ class _Walk:
 
     def numbers(self, path: str, dtype: str, count: int) -> None:
         size = int(dtype[1])
-        if count:
+        if count and self.is_aligned:
             # Alignment counts from the end of the CDR header; an empty sequence aligns nothing.
             self.at += -(self.at - HEADER_BYTES) % size
         self.fields += 1
@@ -144,7 +156,8 @@ class _Walk:
         self.at += length
 
     def length_word(self, path: str) -> int:
-        self.at += -(self.at - HEADER_BYTES) % 4
+        if self.is_aligned:
+            self.at += -(self.at - HEADER_BYTES) % 4
         self.need(4, path)
         (length,) = struct.unpack_from(self.order + "I", self.bytes, self.at)
         self.layout.fixed.extend(range(self.at, self.at + 4))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from robocache.readers.ros2_layout import Bytes, Layout, LayoutError, Place
+from robocache.readers.ros2_layout import MAX_FIELDS, Bytes, Layout, LayoutError, Place
 
 DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 
@@ -35,7 +35,8 @@ def point_format(layout: Layout, message: Bytes) -> PointFormat:
     """
     order = ">" if _number(layout, "is_bigendian", message) else "<"
     step = _number(layout, "point_step", message)
-    names, formats, offsets = [], [], []
+    names: list[str] = []
+    formats, offsets = [], []
     for index in range(layout.sizes.get("fields", 0)):
         prefix = f"fields[{index}]"
         if f"{prefix}.name" not in layout.texts:
@@ -44,8 +45,10 @@ def point_format(layout: Layout, message: Bytes) -> PointFormat:
         if code is None:
             raise LayoutError(f"has {prefix}.datatype {_number(layout, f'{prefix}.datatype', message)}, not 1 to 8")
         start, count = (_number(layout, f"{prefix}.{name}", message) for name in ("offset", "count"))
+        if len(names) + count > MAX_FIELDS:
+            raise LayoutError(f"has {count} numbers in {prefix}, and {MAX_FIELDS} columns are allowed")
         # Some drivers write 0 where they mean 1.
-        for place in range(max(1, min(count, step))):
+        for place in range(max(1, count)):
             base = layout.texts[f"{prefix}.name"]
             names.append(base if count <= 1 else f"{base}_{place}")
             formats.append(order + code)

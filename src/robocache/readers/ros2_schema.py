@@ -1,4 +1,4 @@
-"""ROS 2 message definitions, as MCAP carries them: concatenated .msg texts ("ros2msg")."""
+"""Message definitions, as MCAP files and bags carry them: concatenated .msg texts ("ros2msg"; of ROS 1 alike)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ PRIMITIVES = {
 SEQUENCE = -1
 _TIME = "int32 sec\nuint32 nanosec"
 _BUILT_IN = {"builtin_interfaces/Time": _TIME, "builtin_interfaces/Duration": _TIME}
+# In ROS 1 they are primitives; as messages with these fields they read like those of ROS 2.
+_BUILT_IN_ROS1 = {"time": "uint32 sec\nuint32 nanosec", "duration": _TIME}
 _SEPARATOR = re.compile(r"^=+\s*$", re.MULTILINE)
 _FIELD = re.compile(r"(?P<type>[\w/]+)(?P<bound><=\d+)?(?P<array>\[(?:<=)?\d*\])?\s+(?P<name>\w+)\b\s*(?P<rest>.*)")
 
@@ -58,27 +60,33 @@ def short_name(type_name: str) -> str:
     return f"{parts[0]}/{parts[-1]}" if len(parts) == 3 and parts[1] == "msg" else type_name
 
 
-def parse_definitions(type_name: str, text: str) -> Definitions:
+def parse_definitions(type_name: str, text: str, *, ros1: bool = False) -> Definitions:
     """The fields of a message and of every message in it, by short name.
+
+    Args:
+        type_name: The message.
+        text: Its definition, and those of the messages in it.
+        ros1: Whether the text is one of ROS 1: `time` is a primitive, and an empty message has no bytes.
 
     Raises:
         SchemaError: The text is not a message definition, or refers to a message that it does not define.
     """
     main = short_name(type_name)
-    definitions = {name: _fields(name, body) for name, body in _BUILT_IN.items()}
+    built_in = _BUILT_IN_ROS1 if ros1 else _BUILT_IN
+    definitions = {name: _fields(name, body, ros1=ros1) for name, body in built_in.items()}
     first, *others = _SEPARATOR.split(text)
-    definitions[main] = _fields(main, first)
+    definitions[main] = _fields(main, first, ros1=ros1)
     for part in others:
         heading, _, body = part.strip().partition("\n")
         if not heading.startswith("MSG:"):
             raise SchemaError(f"a part of the definition of {main} starts with {heading[:40]!r}, not with 'MSG: '")
         name = short_name(heading.removeprefix("MSG:").strip())
-        definitions[name] = _fields(name, body)
+        definitions[name] = _fields(name, body, ros1=ros1)
     _check_references(definitions)
     return definitions
 
 
-def _fields(owner: str, text: str) -> tuple[Field, ...]:
+def _fields(owner: str, text: str, *, ros1: bool) -> tuple[Field, ...]:
     fields = []
     for raw in text.splitlines():
         line = raw.split("#", 1)[0].strip()
@@ -89,19 +97,24 @@ def _fields(owner: str, text: str) -> tuple[Field, ...]:
             raise SchemaError(f"{owner} has a line that is no field: {line[:60]!r}")
         if match["rest"].startswith("="):  # a constant
             continue
-        fields.append(_field(owner, match))
+        fields.append(_field(owner, match, ros1=ros1))
+    if ros1:
+        return tuple(fields)
     # IDL has no empty structures: ROS 2 puts one byte in their place.
     return tuple(fields) or (Field("structure_needs_at_least_one_member", "u1", None, is_message=False),)
 
 
-def _field(owner: str, match: re.Match[str]) -> Field:
+def _field(owner: str, match: re.Match[str], *, ros1: bool) -> Field:
     kind, array = match["type"], match["array"]
     digits = "" if array is None else array.strip("[]")
     length = None if array is None else int(digits) if digits.isdigit() else SEQUENCE
     if kind in PRIMITIVES:
+        kind = "int8" if ros1 and kind == "byte" else kind  # which ROS 2 made unsigned
         return Field(match["name"], PRIMITIVES[kind], length, is_message=False)
     if kind == "wstring":
         raise SchemaError(f"{owner}.{match['name']} is a wstring, which is not supported")
+    if ros1 and kind in _BUILT_IN_ROS1:
+        return Field(match["name"], kind, length, is_message=True)
     if kind == "Header":
         kind = "std_msgs/Header"
     elif "/" not in kind:

@@ -41,23 +41,33 @@ class Topic:
         name: The topic.
         type_name: Its message type, "package/msg/Name" or "package/Name".
         definitions: From `parse_definitions`.
+        cdr: Whether messages are CDR (ROS 2), not the packed bytes of ROS 1.
     """
 
-    def __init__(self, name: str, type_name: str, definitions: Definitions) -> None:
+    def __init__(self, name: str, type_name: str, definitions: Definitions, *, cdr: bool = True) -> None:
         self.name = name
         self.type_name = short_name(type_name)
         self.definitions = definitions
+        self.cdr = cdr
         self.nbytes = 0
+        self._is_published = True
         self._layouts: dict[int, list[tuple[Layout, Bytes, Bytes]]] = {}
         self._groups: dict[Shape, _Group] = {}
         self._payloads: list[bytes] = []
         self._stamps: list[tuple[int, int]] = []
         self._pending_bytes = 0
 
-    def add(self, payload: bytes, log_ns: int, publish_ns: int) -> None:
-        """Take one message; it is decoded together with others, at the latest by `streams`."""
+    def add(self, payload: bytes, log_ns: int, publish_ns: int | None = None) -> None:
+        """Take one message; it is decoded together with others, at the latest by `streams`.
+
+        Args:
+            payload: Its bytes.
+            log_ns: When it was recorded.
+            publish_ns: When it was sent; None where the format does not say, and there is no clock "publish" then.
+        """
         self._payloads.append(payload)
-        self._stamps.append((log_ns, publish_ns))
+        self._is_published = self._is_published and publish_ns is not None
+        self._stamps.append((log_ns, log_ns if publish_ns is None else publish_ns))
         self._pending_bytes += len(payload)
         if self._pending_bytes > PENDING_BYTES:
             self.decode()
@@ -88,7 +98,8 @@ class Topic:
             left = left[~fits]
         while len(left):
             example = messages[left[0]]
-            layout = find_layout(self.definitions, self.type_name, example.tobytes(), CONSTANT.get(self.type_name, ()))
+            constant = CONSTANT.get(self.type_name, ())
+            layout = find_layout(self.definitions, self.type_name, example.tobytes(), constant, cdr=self.cdr)
             fixed = np.array(layout.fixed, dtype=np.int64)
             fits = (messages[left][:, fixed] == example[fixed]).all(axis=1)
             self._take(layout, messages[left[fits]], stamps[left[fits]])
@@ -139,7 +150,9 @@ class Topic:
         for number, group in enumerate(sorted(self._groups.values(), key=_first_log_ns), start=1):
             topic = self.name if number == 1 else f"{self.name}#{number}"
             stamps = np.concatenate(group.stamps)
-            clocks = {"log": stamps[:, 0], "publish": stamps[:, 1]}
+            clocks = {"log": stamps[:, 0]}
+            if self._is_published:
+                clocks["publish"] = stamps[:, 1]
             if np.all(stamps[:, 2] != 0):
                 clocks = {"header": stamps[:, 2], **clocks}
             for part, columns, blocks in zip(group.parts, group.columns, group.values, strict=True):

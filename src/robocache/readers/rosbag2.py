@@ -1,0 +1,142 @@
+"""rosbag2 folders with SQLite files, without a ROS installation.
+
+Messages are decoded by what reads MCAP files. A file says what its messages look like only since ROS 2 Iron; for older
+ones the definitions come from the rosbags library (the `rosbag` extra).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from robocache.errors import (
+    BackendUnavailableError,
+    DamagedRecordingError,
+    RecordingLimitError,
+    RecordingNotFoundError,
+    UnknownFormatError,
+)
+from robocache.readers.limits import Limits
+from robocache.readers.ros2_topic import PENDING_BYTES, Topic
+from robocache.readers.rosbag2_file import Rosbag2File
+from robocache.readers.topics import MessageRecording, Topics
+
+METADATA = "metadata.yaml"
+MAX_METADATA_BYTES = 4 * 2**20
+REMAKE = "remake it with `ros2 bag reindex`"
+_FILES = re.compile(r"^ *relative_file_paths:[ \t]*\n((?: *- [^\n]*\n?)+)", re.MULTILINE)
+_COMPRESSION = re.compile(r"^ *compression_mode: *[\"']?(\w+)", re.MULTILINE)
+
+
+class Rosbag2Recording(MessageRecording):
+    """A rosbag2 folder with SQLite files, or one such file, as a `Recording` of one episode.
+
+    A message becomes the same rows and streams as in an MCAP file; the files of a folder are one recording that was
+    split. The clocks are "header" (where every message has a stamp; then it is the one used) and "log", the time in the
+    table. Topics that cannot become numbers are listed, with the reason, in the episode's attributes under "skipped".
+
+    Args:
+        path: The folder, with its metadata.yaml, or a file.
+        limits: What it may make the reader allocate.
+    """
+
+    format = "rosbag2"
+
+    def __init__(self, path: Path, *, limits: Limits) -> None:
+        super().__init__(str(path), (path.stem if path.is_file() else path.absolute().name,))
+        self._limits = limits
+        self._files = [path] if path.is_file() else listed_files(path)
+
+    def _read(self, streams: Collection[str] | None) -> tuple[Topics, dict[str, Any]]:
+        topics = Topics(self.path, self._limits, streams)
+        for path in self._files:
+            with Rosbag2File.opened(path, self._limits) as file:
+                self._read_file(file, topics)
+        return topics, {"profile": "ros2"}
+
+    def _read_file(self, file: Rosbag2File, topics: Topics) -> None:
+        definitions = file.definitions()
+        destinations: dict[int, Topic | None] = {}
+        for number, (name, type_name, encoding) in file.topics().items():
+            destinations[number] = None
+            if encoding != "cdr":
+                topics.skipped[name] = f"{encoding or 'unknown'} messages"
+            elif topics.is_wanted(name, type_name):
+                text = definitions.get(type_name) or _known_definition(self.path, type_name)
+                destinations[number] = topics.topic(name, type_name, text.encode())
+        unchecked_bytes = 0
+        for index, (number, log_ns, data) in enumerate(file.messages()):
+            if number not in destinations:
+                raise file.damage("messages", index, f"is of topic {number}, which the table of topics does not have")
+            topic = destinations[number]
+            if topic is not None:
+                topics.add(topic, data, log_ns)
+                unchecked_bytes += len(data)
+            if unchecked_bytes > PENDING_BYTES:
+                topics.check_held()
+                unchecked_bytes = 0
+
+
+def listed_files(folder: Path) -> list[Path]:
+    """The files that a folder's metadata.yaml lists, all of them there, and no others beside them.
+
+    Raises:
+        DamagedRecordingError: Files are missing, or not listed.
+        RecordingLimitError: The metadata is larger than any.
+        UnknownFormatError: The files are compressed.
+    """
+    path = folder / METADATA
+    text, there = _look_into(folder)
+    compression = _COMPRESSION.search(text)
+    if compression is not None and compression[1].upper() != "NONE":
+        problem = f"says that the bag is compressed by {compression[1][:20].lower()}"
+        raise UnknownFormatError(path, problem, remedy="write it without compression with `ros2 bag convert`")
+    found = _FILES.search(text)
+    lines = [] if found is None else found[1].splitlines()
+    # Early versions wrote the folder before the name; the files lie in the folder whatever a path says.
+    names = [line.strip().removeprefix("- ").strip("\"' ").rpartition("/")[2] for line in lines]
+    missing, unlisted = [name for name in names if name not in there], sorted(there - set(names))
+    problem = ""
+    if missing:
+        problem = f"lists {ascii(missing[0])[:80]}, which is not there"
+    elif unlisted:
+        problem = f"does not list {ascii(unlisted[0])[:80]}, which is there"
+    elif not names or len(set(names)) != len(names):
+        problem = "does not list its files, once each"
+    if problem:
+        raise DamagedRecordingError(path, problem, remedy=f"{REMAKE}, or name one .db3 file")
+    return [folder / name for name in names]
+
+
+def _look_into(folder: Path) -> tuple[str, set[str]]:
+    """The text of a folder's metadata.yaml, and the names of its SQLite files."""
+    path = folder / METADATA
+    try:
+        size = path.stat().st_size
+        if size > MAX_METADATA_BYTES:
+            problem = f"has {size} bytes, and {MAX_METADATA_BYTES} are allowed"
+            raise RecordingLimitError(path, problem, remedy=REMAKE)
+        there = {entry.name for entry in folder.iterdir() if entry.suffix == ".db3" and entry.is_file()}
+        return path.read_text("utf-8"), there
+    except UnicodeDecodeError as error:
+        raise DamagedRecordingError(path, f"is no text ({error.reason})", offset=error.start, remedy=REMAKE) from error
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror or error})"
+        raise RecordingNotFoundError(path, problem, remedy="check its permissions") from error
+
+
+@cache
+def _known_definition(path: str, type_name: str) -> str:
+    """What a message of ROS 2 Humble, or older, looks like; later files carry their definitions."""
+    try:
+        from rosbags.typesys import Stores, get_typestore
+    except ModuleNotFoundError as error:
+        problem = f"{path} does not say what its messages look like, and rosbags, which knows, is not installed"
+        raise BackendUnavailableError(f'{problem}; pip install "robocache[rosbag]"') from error
+    parts = type_name.split("/")
+    full_name = "/".join((parts[0], "msg", parts[-1]))
+    text: str = get_typestore(Stores.ROS2_HUMBLE).generate_msgdef(full_name, ros_version=2)[0]
+    return text

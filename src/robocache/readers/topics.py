@@ -1,0 +1,133 @@
+"""What the readers of ROS messages share: topics found on the way through a file, and the episode they become."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from robocache.errors import DamagedRecordingError, RecordingLimitError
+from robocache.readers.limits import Limits
+from robocache.readers.recording import OpenRecording, requested_streams
+from robocache.readers.ros2_layout import LayoutError
+from robocache.readers.ros2_recipes import READS
+from robocache.readers.ros2_schema import SchemaError, parse_definitions, short_name
+from robocache.readers.ros2_topic import Topic
+from robocache.records import Episode, RecordedStream
+
+
+class Topics:
+    """The topics of one pass over a file.
+
+    Args:
+        path: The file, for errors.
+        limits: How many bytes the topics may hold.
+        streams: Names of the streams that were asked for; None means all.
+        ros1: Whether definitions and messages are those of ROS 1, not ROS 2 (CDR).
+    """
+
+    def __init__(self, path: str, limits: Limits, streams: Collection[str] | None, *, ros1: bool = False) -> None:
+        self.path = path
+        self.skipped: dict[str, str] = {}
+        self._limits = limits
+        self._streams = streams
+        self._ros1 = ros1
+        self._topics: dict[str, Topic] = {}
+
+    def is_wanted(self, name: str, type_name: str) -> bool:
+        """Whether a topic's messages become numbers and are asked for; the reason why not goes to `skipped`."""
+        if short_name(type_name) not in READS:
+            self.skipped[name] = f"{type_name} is not a message that becomes numbers"
+            return False
+        return self._streams is None or any(_belongs(stream, name) for stream in self._streams)
+
+    def topic(self, name: str, type_name: str, text: bytes) -> Topic | None:
+        """Where the messages of a topic go; None when they are skipped, or not asked for.
+
+        Args:
+            name: The topic.
+            type_name: Its message type.
+            text: Definition of the type and of every message in it.
+
+        Raises:
+            UnicodeDecodeError: The definition is no text.
+        """
+        if not self.is_wanted(name, type_name):
+            return None
+        try:
+            definitions = parse_definitions(type_name, text.decode("utf-8"), ros1=self._ros1)
+        except SchemaError as error:
+            self.skipped[name] = f"its schema cannot be understood: {error}"
+            return None
+        known = self._topics.setdefault(name, Topic(name, type_name, definitions, cdr=not self._ros1))
+        if (known.type_name, known.definitions) != (short_name(type_name), definitions):
+            self.skipped[name] = f"those of its messages that are {type_name} by another definition than its first ones"
+            return None
+        return known
+
+    def add(self, topic: Topic, payload: bytes, log_ns: int, publish_ns: int | None = None) -> None:
+        """Take one message.
+
+        Raises:
+            DamagedRecordingError: It does not fit its definition.
+        """
+        try:
+            topic.add(payload, log_ns, publish_ns)
+        except LayoutError as error:
+            raise self._unfit(topic, error) from error
+
+    def check_held(self) -> None:
+        """See that the topics hold no more than the limit.
+
+        Raises:
+            RecordingLimitError: They do.
+        """
+        held = sum(topic.nbytes for topic in self._topics.values())
+        if held > self._limits.episode_bytes:
+            problem = f"its streams take {held} bytes or more, and the limit is {self._limits.episode_bytes}"
+            remedy = "read fewer streams, or raise Limits(episode_bytes=...)"
+            raise RecordingLimitError(self.path, problem, remedy=remedy)
+
+    def streams(self) -> dict[str, RecordedStream]:
+        """The streams of all topics, by name.
+
+        Raises:
+            DamagedRecordingError: A message that does not fit its definition.
+            RecordingLimitError: They hold more than the limit.
+        """
+        found: dict[str, RecordedStream] = {}
+        for topic in self._topics.values():
+            try:
+                found.update((stream.name, stream) for stream in topic.streams())
+            except LayoutError as error:
+                raise self._unfit(topic, error) from error
+            self.check_held()
+        return found
+
+    def _unfit(self, topic: Topic, error: LayoutError) -> DamagedRecordingError:
+        problem = f"a {topic.type_name} message {error}"
+        remedy = "record it again, or leave the topic out with streams=[...]"
+        return DamagedRecordingError(self.path, problem, place=f"topic {topic.name}", remedy=remedy)
+
+
+class MessageRecording(OpenRecording):
+    """A recording of one episode, whose topics become streams in one pass."""
+
+    def read_episode(self, index: int, streams: Collection[str] | None = None) -> Episode:
+        """Read the file, in one pass; see `Recording.read_episode`."""
+        self._check_episode(index)
+        topics, attributes = self._read(streams)
+        found = topics.streams()
+        if streams is not None and any(name not in found for name in streams):
+            requested_streams(self.path, streams, self._read(None)[0].streams())
+        names = requested_streams(self.path, streams, found)
+        attributes = {**attributes, "skipped": topics.skipped}
+        return Episode(self.episode_names[0], {name: found[name] for name in names}, self.path, attributes)
+
+    def _read(self, streams: Collection[str] | None) -> tuple[Topics, dict[str, Any]]:
+        """The topics of the file, and what else it says of itself."""
+        raise NotImplementedError
+
+
+def _belongs(stream: str, topic: str) -> bool:
+    """Whether a stream's name, such as "/imu.orientation" or "/joints#2.position", is one of a topic's."""
+    return stream.rpartition(".")[0].partition("#")[0] == topic
