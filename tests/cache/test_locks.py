@@ -55,3 +55,20 @@ def test_another_file_of_the_name_is_not_removed(replaced_before_locking):
     """Fails when a shard that was built anew meanwhile is evicted. Seen to fail without `is_named` in `remove_open`."""
     assert not locks.remove_unless_held(replaced_before_locking)
     assert replaced_before_locking.read_text() == "new"
+
+
+def test_nobody_evicts_between_a_writers_two_locks(store, key_of, arrays_of, monkeypatch):
+    """Fails when a new shard can go before its builder has it open: changing a lock gives it up for a moment.
+
+    Seen to fail with the rename and the change of the lock taken out of `changing` in `write_shard`.
+    """
+    real, held = fcntl.flock, []
+
+    def flock(descriptor, operation):
+        if operation == fcntl.LOCK_SH:
+            held.append(is_locked(store.folder / "locks" / "space"))
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    store.get_or_build(key_of(0), lambda: arrays_of(0)).close()
+    assert held == [True]

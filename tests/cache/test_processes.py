@@ -52,7 +52,10 @@ def test_a_build_killed_at_random_moments_leaves_nothing_half_written(child, fol
 
 
 def test_eight_processes_build_once(child, folder, arrays_of, tmp_path):
-    """Fails when builders do not exclude each other. Seen to fail with `building` giving a `nullcontext`: 8 built."""
+    """Fails when builders do not exclude each other, or do not look again once they are let in.
+
+    Seen to fail with `building` giving a `nullcontext`, and without the second `_open` in `get_or_build`.
+    """
     log = tmp_path / "log"
     with ExitStack() as stack:
         processes = [stack.enter_context(child("share", folder, log)) for _ in range(8)]
@@ -85,7 +88,7 @@ def test_what_another_process_has_open_is_not_evicted(child, store, key_of, arra
 
 
 def test_the_lock_of_a_killed_builder_dies_with_it(child, folder, key_of, arrays_of):
-    """Fails when a lock is a file's existence: this test would then wait for ever."""
+    """Fails when a lock outlives its holder. Seen to fail, by its timeout, with a lock that is a file's existence."""
     with child("stall", folder) as process:
         assert names(folder / "locks") == [key_of(0).digest]
         process.kill()
@@ -96,7 +99,7 @@ def test_the_lock_of_a_killed_builder_dies_with_it(child, folder, key_of, arrays
 
 
 def test_a_waiting_process_takes_over_from_a_killed_one(child, folder, key_of, arrays_of):
-    """Fails when whoever waits does not look again: it would come back without a shard, or never."""
+    """Fails when whoever waits is not let in. Seen to fail, by its timeout, with a lock that is a file's existence."""
     with child("stall", folder) as first, child("build", folder, 0, 10) as second:
         first.kill()
         assert second.stdout.readline() == "0\n"
