@@ -13,6 +13,10 @@
     │   ├── DamagedRecordingError              truncated, flipped or inconsistent bytes
     │   └── RecordingLimitError                a declared size beyond the file or a limit
     ├── OutputError (RuntimeError)             a result that cannot be written
+    ├── CacheError (RuntimeError)              a cache folder that cannot be used
+    │   ├── ShardNotFoundError                 no such shard, and nobody to build it
+    │   ├── DamagedShardError                  a shard whose bytes are not those that were written
+    │   └── CacheFullError                     no room: on the disk, or under the cache's limit
     ├── BudgetError (ValueError)               an item that can never fit its byte budget
     └── ClosedError (RuntimeError)             use after close
 
@@ -118,6 +122,33 @@ class RecordingLimitError(RecordingError):
 
 class OutputError(RoboCacheError, RuntimeError):
     """A result that cannot be written; nothing partial is left behind."""
+
+
+class CacheError(RoboCacheError, RuntimeError):
+    """A cache folder that cannot be used; nothing partial is left in it."""
+
+
+class ShardNotFoundError(CacheError):
+    """There is no such shard, and no builder was given that could make it."""
+
+
+class DamagedShardError(CacheError):
+    """A shard whose bytes are not those that were written; the message names the file and the place in it."""
+
+
+class CacheFullError(CacheError):
+    """A shard for which there is no room; the cache is as it was before, and usable.
+
+    Args:
+        message: What a person reads.
+        needed_bytes: Size of the shard.
+        available_bytes: What there was room for.
+    """
+
+    def __init__(self, message: str, *, needed_bytes: int = 0, available_bytes: int = 0) -> None:
+        self.needed_bytes = needed_bytes
+        self.available_bytes = available_bytes
+        super().__init__(message)
 
 
 class BudgetError(RoboCacheError, ValueError):

@@ -122,6 +122,16 @@ def milliseconds(nanoseconds: float) -> str:
     return "-" if math.isnan(nanoseconds) else f"{nanoseconds / 1e6:.2f} ms"
 
 
+def byte_size(size_bytes: int) -> str:
+    """Such as "12 B" or "3.4 GB", in powers of 1000."""
+    size, unit = float(size_bytes), "B"
+    for larger in ("kB", "MB", "GB", "TB", "PB"):
+        if size < 999.5:  # what is rounded to 1000 is one of the next
+            break
+        size, unit = size / 1000, larger
+    return f"{size_bytes} B" if unit == "B" else f"{size:.3g} {unit}"
+
+
 def skipped_streams(attributes: Mapping[str, object]) -> dict[str, str]:
     """What a reader left out of an episode, and why."""
     skipped = attributes.get("skipped")

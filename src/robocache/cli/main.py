@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from robocache import __version__
-from robocache.cli import align, bench, demo, doctor, inspect, self_test
+from robocache.cli import align, bench, cache, demo, doctor, inspect, self_test
 from robocache.cli.console import print_error
 from robocache.errors import RoboCacheError
 
@@ -80,6 +80,7 @@ app.command("align")(align.command)
 app.command("doctor")(doctor.command)
 app.command("self-test")(self_test.command)
 app.add_typer(bench.app, name="bench")
+app.add_typer(cache.app, name="cache")
 
 
 def _print_version(wanted: bool) -> None:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robocache.errors import ArgumentError, DamagedRecordingError, RecordingNotFoundError, UnknownFormatError
+from robocache.errors import (
+    ArgumentError,
+    DamagedRecordingError,
+    RecordingNotFoundError,
+    RoboCacheError,
+    UnknownFormatError,
+)
 from robocache.readers.limits import MAX_RATE_HZ, MIN_RATE_HZ, Limits
 from robocache.readers.tfrecord import is_tfrecord
 

@@ -1,0 +1,165 @@
+"""The folder of a cache: where things lie, who may change what, and what it weighs.
+
+robocache.cache            says that the folder is ours
+shards/<key>.shard         complete, never changed in place
+partial/<key>.<random>     being written, locked by its writer; its length is the room that it will need
+locks/<key>                locked by whoever builds that shard
+locks/space                locked by whoever adds a shard or takes one away
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from robocache.cache import locks
+from robocache.cache.key import DIGEST
+from robocache.errors import CacheError, CacheFullError
+
+MARKER = "robocache.cache"
+_MARKER_TEXT = "Shards of RoboCache: aligned episodes that can be built again. See 'robocache cache --help'.\n"
+_SUFFIX = ".shard"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """A shard as `ls` shows it.
+
+    Args:
+        digest: Its key's digest.
+        size_bytes: Length of its file.
+        last_used_ns: When it was built or last opened, since 1970.
+    """
+
+    digest: str
+    size_bytes: int
+    last_used_ns: int
+
+
+class CacheFolder:
+    """Paths, locks and sizes.
+
+    Args:
+        root: The folder.
+        create: Make it if it is not there.
+
+    Raises:
+        CacheError: It cannot be made, or something else lies there.
+    """
+
+    def __init__(self, root: Path, *, create: bool) -> None:
+        self.root = root
+        self.shards, self.partial, self.locks = root / "shards", root / "partial", root / "locks"
+        with translated(root):
+            if create:
+                self._create()
+            elif not (root / MARKER).is_file():
+                raise CacheError(f"{root}: is not a cache (no {MARKER}); name the folder of one")
+
+    def shard_path(self, digest: str) -> Path:
+        """Where a shard lies, or would."""
+        return self.shards / f"{digest}{_SUFFIX}"
+
+    def building(self, digest: str) -> AbstractContextManager[None]:
+        """One builder at a time for each key."""
+        return locks.exclusive(self.locks / digest, remove=True)
+
+    def changing(self) -> AbstractContextManager[None]:
+        """One change of what the folder holds at a time."""
+        return locks.exclusive(self.locks / "space", remove=False)
+
+    def infos(self) -> list[ShardInfo]:
+        """Every shard, the one used longest ago first."""
+        found = []
+        for entry in _entries(self.shards):
+            digest = entry.name.removesuffix(_SUFFIX)
+            if entry.name.endswith(_SUFFIX) and DIGEST.fullmatch(digest):
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # evicted while we looked
+                    continue
+                found.append(ShardInfo(digest, status.st_size, status.st_mtime_ns))
+        return sorted(found, key=lambda info: (info.last_used_ns, info.digest))
+
+    def sweep(self) -> int:
+        """Remove what killed writers left behind; `changing` must be held. Returns the bytes that this freed."""
+        freed = 0
+        for entry in _entries(self.partial):
+            size = entry.stat(follow_symlinks=False).st_size
+            freed += size if locks.remove_unless_held(Path(entry.path)) else 0
+        for entry in _entries(self.locks):
+            if DIGEST.fullmatch(entry.name):
+                locks.remove_unless_held(Path(entry.path))
+        return freed
+
+    def partial_bytes(self) -> int:
+        """What is being written will need so much; `changing` must be held."""
+        return sum(entry.stat(follow_symlinks=False).st_size for entry in _entries(self.partial))
+
+    def evict(self, until_bytes: int) -> tuple[list[ShardInfo], int]:
+        """Remove shards, the one used longest ago first, until so much is left; `changing` must be held.
+
+        Those that are open anywhere stay, also if more is left then. Returns what went, and the bytes left.
+        """
+        infos = self.infos()
+        left = sum(info.size_bytes for info in infos)
+        evicted = []
+        for info in infos:
+            if left <= until_bytes:
+                break
+            if locks.remove_unless_held(self.shard_path(info.digest)):
+                left -= info.size_bytes
+                evicted.append(info)
+        return evicted, left
+
+    def _create(self) -> None:
+        marker = self.root / MARKER
+        if not marker.is_file():
+            self.root.mkdir(parents=True, exist_ok=True)
+            others = sorted(path.name for path in self.root.iterdir() if path.name != MARKER)
+            # Another process may have made it a cache since.
+            if others and not marker.is_file():
+                raise CacheError(f"{self.root}: holds {others[0]!a} and is not a cache; name a new folder")
+            marker.write_text(_MARKER_TEXT, encoding="ascii")
+        for folder in (self.shards, self.partial, self.locks):
+            folder.mkdir(exist_ok=True)
+
+
+@contextmanager
+def translated(path: Path, *, needed_bytes: int = 0) -> Iterator[None]:
+    """Turn what the operating system says into what a person can act on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise disk_full(path, error, needed_bytes) from error
+        remedy = "name a folder that you may write to"
+        raise CacheError(f"{path}: the cache cannot be used ({error.strerror or error}); {remedy}") from error
+
+
+def disk_full(path: Path, error: OSError, needed_bytes: int) -> CacheFullError:
+    """The error for a disk, a quota or a limit on file sizes that is used up."""
+    try:
+        status = os.statvfs(path)
+        available = status.f_bavail * status.f_frsize
+    except OSError:  # the folder itself could not be made
+        available = 0
+    return CacheFullError(
+        f"{path}: no room for a shard ({error.strerror}): it needs {needed_bytes} bytes, {available} are available; "
+        f"free some space, or shrink the cache with 'robocache cache gc --limit SIZE {path}'",
+        needed_bytes=needed_bytes,
+        available_bytes=available,
+    )
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []

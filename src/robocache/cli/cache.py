@@ -1,0 +1,148 @@
+"""`robocache cache`: what a cache of shards holds, whether it is whole, and how to shrink it."""
+
+from __future__ import annotations
+
+import re
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robocache.cli.console import Printer, byte_size
+from robocache.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from robocache.cache import ShardInfo
+
+EXIT_DAMAGED = 1
+SHOWN_DIGITS = 12
+_UNITS = {"": 1, "B": 1} | {
+    f"{prefix}{suffix}": base**power
+    for suffix, base in (("B", 1000), ("iB", 1024))
+    for power, prefix in enumerate(("k", "M", "G", "T"), 1)
+}
+app = typer.Typer(help="Look after a folder of cached shards.", no_args_is_help=True)
+Folder = Annotated[Path, typer.Argument(help="The folder of the cache.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@app.callback()
+def _group() -> None:
+    """Look after a folder of cached shards."""
+
+
+@app.command("ls")
+def ls(folder: Folder, json_output: Json = False) -> None:
+    """Print the shards, the one used longest ago first."""
+    from robocache.cache import ShardStore
+
+    printer = Printer(json_output=json_output)
+    infos = ShardStore(folder, create=False).ls()
+    size_bytes = sum(info.size_bytes for info in infos)
+    shards = [_document(info) for info in infos]
+    printer.document({"command": "cache ls", "path": str(folder), "shards": shards, "size_bytes": size_bytes})
+    if json_output:
+        return
+    if infos:
+        rows = [(info.digest[:SHOWN_DIGITS], byte_size(info.size_bytes), _ago(info.last_used_ns)) for info in infos]
+        printer.table(("shard", "size", "last used"), rows)
+    printer.say(f"{_counted(len(infos))}, {byte_size(size_bytes)}")
+
+
+@app.command("verify")
+def verify(
+    folder: Folder,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove what is damaged, unless it is open.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Compare every checksum of every shard; exit code 1 if one is damaged."""
+    from robocache.cache import ShardStore
+
+    printer = Printer(json_output=json_output)
+    store = ShardStore(folder, create=False)
+    found, size_bytes = [], 0
+    with printer.progress("checking", len(store.ls())) as advance:
+        for checked in store.verify(remove=remove):
+            found.append(checked)
+            size_bytes += checked.info.size_bytes
+            advance(checked.info.digest[:SHOWN_DIGITS])
+    damaged = [checked for checked in found if checked.problem is not None]
+    printer.document(
+        {
+            "command": "cache verify",
+            "path": str(folder),
+            "checked": len(found),
+            "size_bytes": size_bytes,
+            "damaged": [
+                _document(one.info) | {"problem": one.problem, "is_removed": one.is_removed} for one in damaged
+            ],
+        }
+    )
+    if not json_output:
+        for one in damaged:
+            printer.say(f"DAMAGED{', removed' if one.is_removed else ''}: {one.problem}")
+        printer.say(f"{_counted(len(found))}, {byte_size(size_bytes)}: {len(damaged)} damaged")
+    if damaged:
+        raise typer.Exit(EXIT_DAMAGED)
+
+
+@app.command("gc")
+def gc(
+    folder: Folder,
+    limit: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="What may stay, such as 20GB or 512MiB; 0 for nothing.")
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """Remove what killed writers left, and with --limit the shards used longest ago that nobody has open."""
+    from robocache.cache import ShardStore
+
+    limit_bytes = None if limit is None else parse_size(limit)
+    printer = Printer(json_output=json_output)
+    collected = ShardStore(folder, create=False).gc(limit_bytes)
+    freed_bytes = sum(info.size_bytes for info in collected.evicted)
+    printer.document(
+        {
+            "command": "cache gc",
+            "path": str(folder),
+            "evicted": [_document(info) for info in collected.evicted],
+            "evicted_bytes": freed_bytes,
+            "leftover_bytes": collected.leftover_bytes,
+            "left_bytes": collected.left_bytes,
+            "limit_bytes": limit_bytes,
+        }
+    )
+    if json_output:
+        return
+    printer.say(f"evicted {_counted(len(collected.evicted))}, {byte_size(freed_bytes)}")
+    printer.say(f"removed {byte_size(collected.leftover_bytes)} that killed writers had left")
+    printer.say(f"{byte_size(collected.left_bytes)} stay")
+    if limit_bytes is not None and collected.left_bytes > limit_bytes:
+        printer.say(f"more than {byte_size(limit_bytes)}: the others are open")
+
+
+def parse_size(text: str) -> int:
+    """Bytes of such as "20GB" or "512 MiB"."""
+    match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]*)\s*", text, re.ASCII)
+    unit = None if match is None else _UNITS.get(match[2].replace("K", "k"))
+    if match is None or unit is None:
+        raise ArgumentError(f"--limit must be a size such as 20GB, 512MiB or 0, got {text!r}")
+    return int(Fraction(match[1]) * unit)
+
+
+def _document(info: ShardInfo) -> dict[str, object]:
+    return {"digest": info.digest, "size_bytes": info.size_bytes, "last_used_ns": info.last_used_ns}
+
+
+def _counted(count: int) -> str:
+    return f"{count} shard{'s' * (count != 1)}"
+
+
+def _ago(last_used_ns: int) -> str:
+    seconds = max(0, time.time_ns() - last_used_ns) // 10**9
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
