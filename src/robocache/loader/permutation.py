@@ -1,0 +1,128 @@
+"""A shuffle that needs no memory: where each index goes is computed, not stored."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+Words = npt.NDArray[np.uint64]
+
+# Chi-square tests saw patterns up to 5 rounds from 1000 indices on, and up to 10 rounds below: small halves mix slowly.
+# A half of a single bit still showed them after 20, so the smallest network has two bits a half.
+ROUNDS, SMALL_ROUNDS, SMALL_SIZE = 8, 14, 256
+_FEWEST_BITS = 4
+_LARGEST = 2**62
+_BLOCK = 16384  # indices at a time: the buffers of one block stay in the processor's cache
+
+# The multipliers of Murmur3's 64-bit finaliser, and SplitMix64's step: 2**64 over the golden ratio.
+_FIRST = np.uint64(0xFF51AFD7ED558CCD)
+_SECOND = np.uint64(0xC4CEB9FE1A85EC53)
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_HALF = np.uint64(32)
+_SHIFT = np.uint64(33)
+_TOP_BIT = np.uint64(63)
+
+
+class KeyedPermutation:
+    """Bijections of [0, `size`), one for each key and pass, in constant memory and in both directions.
+
+    An index is cut into two halves of its bits, and each round XORs a hash of one half into the other: a Feistel
+    network (Luby and Rackoff, "How to construct pseudorandom permutations", 1988), whose halves differ by a bit where
+    the number of bits is odd. Its domain is the power of two from `size` on, less than twice as large; a result
+    outside [0, `size`) is put through the network again until it falls inside ("cycle walking": Black and Rogaway,
+    "Ciphers with arbitrary finite domains", 2002). Rounds make even permutations only, which small sizes betray; so
+    half of the keys exchange 0 and 1 at the end. The hash is what lies between two multiplications of Murmur3's
+    finaliser; the round keys of a pass come from SplitMix64. It shuffles; it does not hide anything.
+
+    Args:
+        size: How many indices are permuted, 1 to 2**62.
+        key: Whatever tells this permutation from others, as bytes.
+        rounds: Rounds of the network; None takes what the size needs.
+    """
+
+    def __init__(self, size: int, key: bytes, *, rounds: int | None = None) -> None:
+        if not 1 <= size <= _LARGEST:
+            raise ValueError(f"size must be 1 to 2**62, got {size}")
+        if rounds is None:
+            rounds = SMALL_ROUNDS if size <= SMALL_SIZE else ROUNDS
+        self.size, self._rounds = size, rounds
+        bits = max(_FEWEST_BITS, (size - 1).bit_length())
+        self._low_bits = np.uint64(bits // 2)
+        self._low_mask = np.uint64(2 ** (bits // 2) - 1)
+        # A hash's upper bits are its best: those kept for the upper half of an index, and for the lower.
+        self._shifts = (np.uint64(64 - (bits - bits // 2)), np.uint64(64 - bits // 2))
+        self._words = np.frombuffer(hashlib.shake_256(key).digest(8 * (rounds + 1)), dtype="<u8").astype(np.uint64)
+
+    def forward(self, indices: npt.NDArray[np.int64], passes: npt.NDArray[np.int64] | int) -> npt.NDArray[np.int64]:
+        """Where each of `indices` goes.
+
+        Args:
+            indices: [sample] numbers of [0, `size`).
+            passes: Which of the key's permutations to take: one number for all, or [sample].
+        """
+        return self._walk(indices, passes, inverse=False)
+
+    def inverse(self, indices: npt.NDArray[np.int64], passes: npt.NDArray[np.int64] | int) -> npt.NDArray[np.int64]:
+        """What `forward` sends to each of `indices`; the arguments are the same."""
+        return self._walk(indices, passes, inverse=True)
+
+    def _walk(
+        self, indices: npt.NDArray[np.int64], passes: npt.NDArray[np.int64] | int, *, inverse: bool
+    ) -> npt.NDArray[np.int64]:
+        if self.size == 1:
+            return np.zeros(len(indices), np.int64)
+        out = np.empty(len(indices), np.int64)
+        keys = self._keys(np.asarray([passes % 2**64], np.uint64)) if isinstance(passes, int) else None
+        for first in range(0, len(indices), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            block_keys = self._keys(_few(np.asarray(passes)[block].astype(np.uint64))) if keys is None else keys
+            out[block] = self._walk_block(indices[block].astype(np.uint64), block_keys, inverse=inverse)
+        return out
+
+    def _walk_block(self, indices: Words, keys: Words, *, inverse: bool) -> Words:
+        values = self._network(indices, keys, inverse=inverse)
+        outside = np.flatnonzero(values >= np.uint64(self.size))
+        while outside.size:  # ends: each walk is a cycle that began inside
+            own_keys = keys if keys.shape[1] == 1 else keys[:, outside]
+            again = self._network(values[outside], own_keys, inverse=inverse)
+            values[outside] = again
+            outside = outside[again >= np.uint64(self.size)]
+        return values
+
+    def _network(self, values: Words, keys: Words, *, inverse: bool) -> Words:
+        if inverse:
+            values = values ^ _transposition(values, keys[-1])
+        halves = (values >> self._low_bits, values & self._low_mask)
+        mixed, folded = np.empty_like(values), np.empty_like(values)
+        for number in reversed(range(self._rounds)) if inverse else range(self._rounds):
+            changed = number % 2
+            np.add(halves[1 - changed], keys[number], out=mixed)
+            np.multiply(mixed, _FIRST, out=mixed)
+            np.right_shift(mixed, _HALF, out=folded)
+            np.bitwise_xor(mixed, folded, out=mixed)
+            np.multiply(mixed, _SECOND, out=mixed)
+            np.right_shift(mixed, self._shifts[changed], out=mixed)
+            np.bitwise_xor(halves[changed], mixed, out=halves[changed])
+        values = (halves[0] << self._low_bits) | halves[1]
+        return values if inverse else values ^ _transposition(values, keys[-1])
+
+    def _keys(self, passes: Words) -> Words:
+        """[round + 1, pass] keys of the rounds and of the transposition."""
+        keys = self._words[:, None] + passes[None, :] * _STEP
+        for multiplier in (_FIRST, _SECOND):
+            keys = (keys ^ (keys >> _SHIFT)) * multiplier
+        mixed: Words = keys ^ (keys >> _SHIFT)
+        return mixed
+
+
+def _few(passes: Words) -> Words:
+    """One pass where all are the same, so that its keys are made once."""
+    return passes[:1] if (passes == passes[0]).all() else passes
+
+
+def _transposition(values: Words, key: Words) -> Words:
+    """What exchanges 0 and 1, under half of the keys: rounds alone make even permutations only."""
+    swaps: Words = (values < np.uint64(2)) & (key >> _TOP_BIT)
+    return swaps
