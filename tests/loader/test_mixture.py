@@ -73,6 +73,15 @@ def test_the_long_division_is_exact(total, data):
     assert is_left.tolist() == [late > early for late, early in zip(after, before.tolist(), strict=True)]
 
 
+@pytest.mark.parametrize("total", [2**31, 2**33 + 1, 2**47 - 1, 2**48 - 1, 2**48])
+def test_the_long_division_is_exact_for_large_mixtures(total):
+    """Fails when a digit of the slot is a bit too long: products pass 2**64 only with large numbers on both sides."""
+    slots = [total - 1 - k * (total // 50) for k in range(50)]
+    for count in (total // 2, total - 1, total * 2 // 3):
+        before, _ = _left_before(np.array(slots), count, total)
+        assert before.tolist() == [(slot * count + total // 2) // total for slot in slots]
+
+
 @pytest.mark.parametrize("parts", [2, 1000])
 def test_many_datasets_are_found(parts):
     """Fails when the tree is a chain that Python's recursion cannot follow, or a single slot is lost."""

@@ -131,6 +131,18 @@ def test_proportions_hold_in_every_stretch():
         assert np.abs(np.bincount(datasets, minlength=3) - [200, 500, 300]).max() <= 3
 
 
+def test_seeds_epochs_and_datasets_have_orders_of_their_own():
+    """Fails when the seed, the epoch or a dataset's number is left out of the key; equal places would be many."""
+    plain = [SampleOrder(1000, seed=seed, batch_size=1) for seed in (0, 1, -1, 2**64)]
+    orders = [order.samples_at(np.arange(1000), epoch=epoch) for order in plain for epoch in (0, 1)]
+    mixture = SampleOrder([1000, 1000], weights=[1, 1], batch_size=1)
+    datasets, rows = mixture.locate(mixture.samples_at(np.arange(2000)))
+    orders += [rows[datasets == 0], rows[datasets == 1]]
+    # About one in two unrelated orders. A mixture's first dataset has a key like a single dataset's: the same order.
+    equal = [(orders[a] == orders[b]).sum() for a in range(len(orders)) for b in range(a) if (a, b) != (8, 0)]
+    assert max(equal) < 10
+
+
 def test_without_shuffle_samples_come_as_pytorch_gives_them():
     """Fails when the sequential order, its batches or the numbering over datasets differ from PyTorch's."""
     data = ConcatDataset([TensorDataset(torch.arange(7)), TensorDataset(torch.arange(7, 17))])

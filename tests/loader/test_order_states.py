@@ -62,6 +62,28 @@ def test_setting_the_epoch_that_is_resumed_keeps_the_place():
     assert len(lists(order)) == 4
 
 
+def test_a_resumed_order_resumes_again():
+    """Fails when a state after a resume counts from there, and not from the epoch's beginning."""
+    whole = lists(SampleOrder(60, batch_size=6))
+    order = SampleOrder(60, batch_size=6)
+    for batches in (2, 3):
+        state = order.state_dict(batches=batches)
+        order = SampleOrder(60, batch_size=6)
+        order.load_state_dict(state)
+    assert lists(order) == whole[5:]
+    order.set_epoch(0)  # iterated to its end: all of it
+    assert lists(order) == whole
+
+
+def test_a_state_that_leaves_ranks_without_a_batch_is_refused():
+    """Fails when only a whole epoch's last step is looked at: after 5 of 16 samples, 3 remain for 4 ranks."""
+    state = SampleOrder(16, batch_size=5).state_dict(batches=1)
+    order = SampleOrder(16, batch_size=2, world_size=4)
+    with pytest.raises(ArgumentError, match=r"^the last step has 3 samples for world_size=4 ranks.*\(11 samples, 8 a"):
+        order.load_state_dict(state)
+    assert (order.epoch, len(order)) == (0, 2)
+
+
 def test_the_end_of_an_epoch_is_the_beginning_of_the_next():
     """Fails when a state at the end gives an empty epoch, also where drop_last left samples that another size fits."""
     order = SampleOrder(10, batch_size=4, drop_last=True)
