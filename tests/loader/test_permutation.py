@@ -1,5 +1,6 @@
 """The keyed permutation: a bijection of any size, and as irregular as numpy's own."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -64,6 +65,39 @@ CASES = [
     *(pytest.param(steps, size, 400_000 // size, id=f"steps-{size}") for size in (10, 64, 100, 257, 1000, 1024)),
     *(pytest.param(places, size, 300_000 // size, id=f"places-{size}") for size in (10, 300, 1000)),
 ]
+
+
+def in_whole_numbers(index, size, key, number):
+    """The same permutation in Python's own integers, one index at a time."""
+    rounds, bits = (14 if size <= 256 else 8), max(4, (size - 1).bit_length())
+    low_bits = bits // 2
+    digest = hashlib.shake_256(key).digest(8 * (rounds + 1))
+    keys = []
+    for place in range(rounds + 1):
+        word = int.from_bytes(digest[8 * place : 8 * place + 8], "little") + number * 0x9E3779B97F4A7C15
+        for multiplier in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+            word = ((word % 2**64) ^ (word % 2**64 >> 33)) * multiplier
+        keys.append((word % 2**64) ^ (word % 2**64 >> 33))
+    while True:
+        halves = [index >> low_bits, index % 2**low_bits]
+        for place in range(rounds):
+            mixed = (halves[1 - place % 2] + keys[place]) * 0xFF51AFD7ED558CCD % 2**64
+            mixed = (mixed ^ mixed >> 32) * 0xC4CEB9FE1A85EC53 % 2**64
+            halves[place % 2] ^= mixed >> (64 - (low_bits if place % 2 else bits - low_bits))
+        index = halves[0] << low_bits | halves[1]
+        if index < 2:
+            index ^= keys[rounds] >> 63
+        if index < size:
+            return index
+
+
+@pytest.mark.parametrize("size", [2, 3, 10, 256, 257, 1000, 10**6, 2**33 + 1, 2**48])
+def test_the_order_stays_what_it_was(size):
+    """Fails when a constant, a shift or a number of rounds changes: stored states would resume somewhere else."""
+    indices = np.unique(np.linspace(0, size - 1, 40).astype(np.int64))
+    for number in (0, 1, 2**40):
+        there = KeyedPermutation(size, b"same").forward(indices, number)
+        assert there.tolist() == [in_whole_numbers(int(index), size, b"same", number) for index in indices]
 
 
 def test_every_size_is_a_bijection_with_its_inverse():
