@@ -71,6 +71,7 @@ def in_whole_numbers(index, size, key, number):
     """The same permutation in Python's own integers, one index at a time."""
     rounds, bits = (14 if size <= 256 else 8), max(4, (size - 1).bit_length())
     low_bits = bits // 2
+    uppers = max(4, -(-size // 2**low_bits))
     digest = hashlib.shake_256(key).digest(8 * (rounds + 1))
     keys = []
     for place in range(rounds + 1):
@@ -83,7 +84,10 @@ def in_whole_numbers(index, size, key, number):
         for place in range(rounds):
             mixed = (halves[1 - place % 2] + keys[place]) * 0xFF51AFD7ED558CCD % 2**64
             mixed = (mixed ^ mixed >> 32) * 0xC4CEB9FE1A85EC53 % 2**64
-            halves[place % 2] ^= mixed >> (64 - (low_bits if place % 2 else bits - low_bits))
+            if place % 2:
+                halves[1] ^= mixed >> (64 - low_bits)
+            else:
+                halves[0] = (halves[0] + ((mixed >> 32) * uppers >> 32)) % uppers
         index = halves[0] << low_bits | halves[1]
         if index < 2:
             index ^= keys[rounds] >> 63

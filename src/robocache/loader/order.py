@@ -18,7 +18,9 @@ Integers = npt.NDArray[np.int64]
 
 _VERSION = 1  # of the order itself: another one would resume somewhere else
 _WALKS = 2**62  # after so many, a dataset's first walk comes again
-_AHEAD = 16384  # samples computed at a time while iterating, so that numpy's calls cost little for small batches
+# Samples computed at a time while iterating, so that numpy's calls cost little for small batches; a mixture's datasets
+# are computed one by one, each with calls of its own.
+_AHEAD, _MOST_AHEAD = 2**14, 2**18
 
 
 class OrderState(TypedDict):
@@ -257,7 +259,8 @@ class SampleOrder:
 
     def _batches(self, epoch: int, first: int, progress: _Progress) -> Iterator[Integers]:
         steps = self._steps_from(first)
-        at_once = max(1, _AHEAD // self._batch_size)
+        ahead = min(_AHEAD * len(self._permutations), _MOST_AHEAD)
+        at_once = max(1, ahead // self._batch_size)
         for block in range(0, steps, at_once):
             parts = [self._part(step, first) for step in range(block, min(block + at_once, steps))]
             samples = self.samples_at(np.concatenate([np.arange(*part) for part in parts]), epoch=epoch)

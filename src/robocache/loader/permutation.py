@@ -28,13 +28,14 @@ _TOP_BIT = np.uint64(63)
 class KeyedPermutation:
     """Bijections of [0, `size`), one for each key and pass, in constant memory and in both directions.
 
-    An index is cut into two halves of its bits, and each round XORs a hash of one half into the other: a Feistel
-    network (Luby and Rackoff, "How to construct pseudorandom permutations", 1988), whose halves differ by a bit where
-    the number of bits is odd. Its domain is the power of two from `size` on, less than twice as large; a result
-    outside [0, `size`) is put through the network again until it falls inside ("cycle walking": Black and Rogaway,
-    "Ciphers with arbitrary finite domains", 2002). Rounds make even permutations only, which small sizes betray; so
-    half of the keys exchange 0 and 1 at the end. The hash is what lies between two multiplications of Murmur3's
-    finaliser; the round keys of a pass come from SplitMix64. It shuffles; it does not hide anything.
+    An index is cut into its lower bits and the rest, of which there are about as many. Each round takes a hash of one
+    half to the other, by XOR to the lower and by a sum, modulo what the upper can be, to the upper: a Feistel network
+    (Luby and Rackoff, "How to construct pseudorandom permutations", 1988) on a domain that is hardly larger than
+    `size` (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002). A result outside [0, `size`) is put
+    through the network again until it falls inside: their cycle walking. One key in two exchanges 0 and 1 at the end,
+    because rounds alone may make even permutations only, which small sizes betray. The hash is what lies between two
+    multiplications of Murmur3's finaliser; the round keys of a pass come from SplitMix64. It shuffles; it does not
+    hide anything.
 
     Args:
         size: How many indices are permuted, 1 to 2**62.
@@ -48,11 +49,10 @@ class KeyedPermutation:
         if rounds is None:
             rounds = SMALL_ROUNDS if size <= SMALL_SIZE else ROUNDS
         self.size, self._rounds = size, rounds
-        bits = max(_FEWEST_BITS, (size - 1).bit_length())
-        self._low_bits = np.uint64(bits // 2)
-        self._low_mask = np.uint64(2 ** (bits // 2) - 1)
-        # A hash's upper bits are its best: those kept for the upper half of an index, and for the lower.
-        self._shifts = (np.uint64(64 - (bits - bits // 2)), np.uint64(64 - bits // 2))
+        low_bits = max(_FEWEST_BITS, (size - 1).bit_length()) // 2
+        self._low_bits, self._low_mask = np.uint64(low_bits), np.uint64(2**low_bits - 1)
+        self._low_shift = np.uint64(64 - low_bits)  # a hash's upper bits are its best
+        self._uppers = np.uint64(max(2 ** (_FEWEST_BITS // 2), -(-size // 2**low_bits)))
         self._words = np.frombuffer(hashlib.shake_256(key).digest(8 * (rounds + 1)), dtype="<u8").astype(np.uint64)
 
     def forward(self, indices: npt.NDArray[np.int64], passes: npt.NDArray[np.int64] | int) -> npt.NDArray[np.int64]:
@@ -103,10 +103,27 @@ class KeyedPermutation:
             np.right_shift(mixed, _HALF, out=folded)
             np.bitwise_xor(mixed, folded, out=mixed)
             np.multiply(mixed, _SECOND, out=mixed)
-            np.right_shift(mixed, self._shifts[changed], out=mixed)
-            np.bitwise_xor(halves[changed], mixed, out=halves[changed])
+            if changed:
+                np.right_shift(mixed, self._low_shift, out=mixed)
+                np.bitwise_xor(halves[1], mixed, out=halves[1])
+            else:
+                self._turn(halves[0], mixed, folded, inverse=inverse)
         values = (halves[0] << self._low_bits) | halves[1]
         return values if inverse else values ^ _transposition(values, keys[-1])
+
+    def _turn(self, upper: Words, mixed: Words, buffer: Words, *, inverse: bool) -> None:
+        """Add the hash to the upper half, or take it away, modulo the number of uppers."""
+        np.right_shift(mixed, _HALF, out=mixed)
+        np.multiply(mixed, self._uppers, out=mixed)
+        np.right_shift(mixed, _HALF, out=mixed)
+        # Of both candidates one is in range, and the other is larger: what is below 0 wraps to the top of 64 bits.
+        if inverse:
+            np.subtract(upper, mixed, out=upper)
+            np.add(upper, self._uppers, out=buffer)
+        else:
+            np.add(upper, mixed, out=upper)
+            np.subtract(upper, self._uppers, out=buffer)
+        np.minimum(upper, buffer, out=upper)
 
     def _keys(self, passes: Words) -> Words:
         """[round + 1, pass] keys of the rounds and of the transposition."""
@@ -123,6 +140,6 @@ def _few(passes: Words) -> Words:
 
 
 def _transposition(values: Words, key: Words) -> Words:
-    """What exchanges 0 and 1, under half of the keys: rounds alone make even permutations only."""
+    """What exchanges 0 and 1, under half of the keys, so that odd permutations come as often as even ones."""
     swaps: Words = (values < np.uint64(2)) & (key >> _TOP_BIT)
     return swaps
