@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 Words = npt.NDArray[np.uint64]
 
-# Chi-square tests saw patterns up to 5 rounds from 1000 indices on, and up to 10 rounds below: small halves mix slowly.
-# A half of a single bit still showed them after 20, so the smallest network has two bits a half.
+# Chi-square tests saw patterns after 5 rounds of a thousand indices, and after 6 of ten: small halves mix slowly. A
+# half of a single bit still showed them after 20, so the smallest network has two bits a half.
 ROUNDS, SMALL_ROUNDS, SMALL_SIZE = 8, 14, 256
 _FEWEST_BITS = 4
 _LARGEST = 2**62
