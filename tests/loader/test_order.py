@@ -1,6 +1,7 @@
 """The sample order: every sample once, the same for any number of ranks, resumed to the sample."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch.utils.data import ConcatDataset, DataLoader, DistributedSampler, Tens
 
 from robocache.errors import ArgumentError
 from robocache.loader import SampleOrder
+from robocache.testing import wait_until
 
 
 def joined(batches):
@@ -158,6 +160,7 @@ def test_without_shuffle_samples_come_as_pytorch_gives_them():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_it_is_a_batch_sampler(workers):
     """Fails when `DataLoader` cannot index with its batches, or epochs do not follow one another."""
+    threads = set(threading.enumerate())
     order = SampleOrder(53, batch_size=8, seed=3)
     loader = DataLoader(TensorDataset(torch.arange(53)), batch_sampler=order, num_workers=workers)
     assert len(loader) == 7
@@ -169,6 +172,7 @@ def test_it_is_a_batch_sampler(workers):
     taken = iter(loader)
     first = [next(taken)[0].tolist() for _ in range(3)]
     del taken
+    wait_until(lambda: set(threading.enumerate()) <= threads)  # the loader's own end a little after it
     state = order.state_dict(batches=3)
     assert state["consumed"] == 24
     resumed = SampleOrder(53, batch_size=8, seed=3)
