@@ -16,7 +16,7 @@ from robocache.version import __version__
 
 if TYPE_CHECKING:
     from robocache.align import Align, AlignedEpisode, Follow, From, Rate, align_episode
-    from robocache.loader import ByteBudget, Prefetcher
+    from robocache.loader import ByteBudget, Prefetcher, SampleOrder
     from robocache.ops import (
         FusionPlan,
         VoxelGrid,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # Rooms that import PyTorch or a format's library, on first use: `robocache --help` has no need of them.
 _LAZY = {
     "robocache.align": ("Align", "AlignedEpisode", "Follow", "From", "Rate", "align_episode"),
-    "robocache.loader": ("ByteBudget", "Prefetcher"),
+    "robocache.loader": ("ByteBudget", "Prefetcher", "SampleOrder"),
     "robocache.ops": (
         "FusionPlan",
         "VoxelGrid",
@@ -72,6 +72,7 @@ __all__ = [
     "Rate",
     "RecordedStream",
     "RoboCacheError",
+    "SampleOrder",
     "Slerp",
     "SparseVoxels",
     "Stream",
