@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -145,6 +146,17 @@ def test_frame_times_are_exact_however_late(fps, frame):
 def test_metadata_that_cannot_be(tmp_path, info, kind, message):
     with pytest.raises(kind, match=message):
         open_recording(write_dataset(tmp_path / "d", **info))
+
+
+def test_a_damaged_file_is_closed_while_its_error_is_still_held(tmp_path):
+    """Fails when pyarrow opens the file: it closes it only with the error's frames."""
+    root = write_dataset(tmp_path / "d")
+    with open_recording(root) as opened:
+        (root / DATA).write_bytes(b"PAR1" + bytes(100))
+        before = psutil.Process().num_fds()
+        with pytest.raises(DamagedRecordingError) as error:
+            opened.read_episode(0)
+        assert psutil.Process().num_fds() == before, error
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,9 @@ def read_columns(
     if not path.is_file():
         raise RecordingNotFoundError(path, "is missing from the dataset", remedy=CHECK)
     try:
-        # The checksums of pages are verified where the writer made them.
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        # Opened here, since pyarrow closes what it opened itself only when an error is forgotten. The checksums of
+        # pages are verified where the writer made them.
+        with pa.OSFile(str(path)) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
             names = file.schema_arrow.names
             wanted = names if columns is None else [name for name in columns if name in names]
             missing = (
