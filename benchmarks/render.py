@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks import trials
 from robocache.benchmarks import chart, results, tables
 from robocache.errors import RoboCacheError
 
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 def rendered(paths: list[Path], documents: list[Path], charts: Path) -> dict[Path, str]:
     """What each file should hold."""
     texts: dict[Path, str] = {}
-    blocks: dict[str, str] = {}
+    blocks = trials.blocks(ROOT / "benchmarks" / "results")
     for device, result in latest(paths).items():
         texts[charts / f"benchmarks_{NAMES[device]}.svg"] = chart.chart(result)
         blocks |= tables.blocks(result)

@@ -18,12 +18,18 @@ if not HAS_GPU:
 
 import robocache as rc  # noqa: E402
 from robocache.ops import native_library  # noqa: E402
-from robocache.policies import Linear  # noqa: E402
+from robocache.policies import Angle, Linear, Nearest, Previous, Slerp  # noqa: E402
 
 MUST_HAVE_GPU = os.environ.get("ROBOCACHE_REQUIRE_GPU") == "1"
 NO_GPU = "needs a GPU, and torch.cuda.is_available() is False"
 MUST_HAVE_NATIVE = os.environ.get("ROBOCACHE_REQUIRE_NATIVE") == "1"
 BACKENDS = ("reference", "pytorch", "native", "kernel")
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+POLICIES = (Linear(), Linear(outside="extrapolate"), Nearest(), Previous(), Slerp(), Angle())
+by_policy = pytest.mark.parametrize("policy", POLICIES, ids=lambda p: f"{type(p).__name__}-{p.outside}")
+by_dtype = pytest.mark.parametrize("dtype", FLOATS, ids=str)
+MODES = ("occupancy", "count", "mean", "max", "min", "sum")
 
 
 def needs_native():
@@ -225,6 +231,13 @@ def native():
     """The compiled CPU library."""
     needs_native()
     return native_library.library()
+
+
+@pytest.fixture
+def library(native):
+    """The loaded library, back on the best instructions afterwards."""
+    yield native
+    native.robocache_limit_instructions(99)
 
 
 @pytest.fixture(scope="session")

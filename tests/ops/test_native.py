@@ -18,20 +18,11 @@ from robocache.ops.fuse_multimodal.cases import Case as FuseCase
 from robocache.ops.resample_trajectories.cases import Case
 from robocache.ops.voxelize_pointcloud import native as native_voxels
 from robocache.ops.voxelize_pointcloud.cases import Case as CloudCase
-from robocache.policies import Angle, Linear, Nearest, Previous, Slerp
+from robocache.policies import Slerp
 
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-POLICIES = (Linear(), Linear(outside="extrapolate"), Nearest(), Previous(), Slerp(), Angle())
-by_policy = pytest.mark.parametrize("policy", POLICIES, ids=lambda p: f"{type(p).__name__}-{p.outside}")
-by_dtype = pytest.mark.parametrize("dtype", FLOATS, ids=str)
-MODES = ("occupancy", "count", "mean", "max", "min", "sum")
+from .conftest import MODES, by_dtype, by_policy  # noqa: TID252 -- tests are not an installed package
 
-
-@pytest.fixture(autouse=True)
-def library(native):
-    """The loaded library, back on the best instructions afterwards."""
-    yield native
-    native.robocache_limit_instructions(99)
+pytestmark = pytest.mark.usefixtures("library")
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ def inserted(text: str, blocks: dict[str, str], where: str) -> str:
     return pattern.sub(fill, text)
 
 
-KNOWN_BLOCKS = ("gpu", "cpu", "scaling")
+KNOWN_BLOCKS = ("gpu", "cpu", "scaling", "shapes", "features", "points", "launch")
 
 
 def blocks(document: dict[str, Any]) -> dict[str, str]:

@@ -24,8 +24,8 @@ _QUATERNION = 4
 _VALIDATE = os.environ.encodekey("ROBOCACHE_VALIDATE")  # as the environment holds it on this system
 
 
-def short(dtype: torch.dtype) -> str:
-    """A dtype as people say it."""
+def short(dtype: torch.dtype | torch.layout) -> str:
+    """A dtype, or a layout, as people say it."""
     return str(dtype).removeprefix("torch.")
 
 
@@ -33,6 +33,9 @@ def check_tensor(name: str, value: object, axes: str, dtypes: frozenset[torch.dt
     """`value` as a tensor with the rank of `axes` ("batch, source, dim") and one of the dtypes."""
     if not isinstance(value, Tensor):
         raise ArgumentError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.is_nested or value.layout is not torch.strided:
+        kind = "nested" if value.is_nested else short(value.layout)
+        raise ArgumentError(f"{name} must be a dense tensor, got a {kind} one; convert it, for example with to_dense()")
     if value.ndim != axes.count(",") + 1:
         raise ShapeError(f"{name} must be [{axes}], got shape {tuple(value.shape)}")
     if value.dtype not in dtypes:

@@ -68,7 +68,7 @@ class PlanCache(RecentCalls[Found]):
 
 def signature(tensor: Tensor) -> object:
     """All that a check, or a plan, looks at in a tensor; for anything else nothing that a plan was ever made for."""
-    if type(tensor) is not Tensor:
+    if type(tensor) is not Tensor or tensor.is_nested or tensor.layout is not torch.strided:
         return object()
     stride = None if tensor.is_contiguous() else tensor.stride()
     return (tensor.shape, stride, tensor.dtype, tensor.device)

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from robocache.errors import DamagedRecordingError, RecordingLimitError, RecordingNotFoundError
+from robocache.errors import DamagedRecordingError, RecordingLimitError
 from robocache.readers.limits import Limits, MiB
+from robocache.readers.recording import unreadable
 
 BZIP2_MAGIC = b"BZh"
 GZIP_MAGIC = b"\x1f\x8b"
@@ -93,8 +94,7 @@ def _content(path: Path, limits: Limits) -> Iterator[bytes]:
             while block := file.read(_BLOCK_BYTES):
                 yield block
     except OSError as error:
-        problem = f"cannot be read ({error.strerror or error})"
-        raise RecordingNotFoundError(path, problem, remedy="check its permissions") from error
+        raise unreadable(path, error) from error
 
 
 def _decompressed(path: Path, file: BinaryIO, compression: str, limits: Limits) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ MAX_TEXT_BYTES = 2**20
 NUMBERS = "fiub"
 COPY = "copy or record it again"
 # What h5py raises on a damaged file, whichever of HDF5's layers notices.
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, NotImplementedError)
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
 
 
 @dataclass

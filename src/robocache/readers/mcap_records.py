@@ -12,11 +12,11 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from robocache.errors import DamagedRecordingError, RecordingLimitError, RecordingNotFoundError
+from robocache.errors import DamagedRecordingError, RecordingLimitError
 from robocache.readers.limits import Limits, MiB
 from robocache.readers.mcap_compression import decompressed
+from robocache.readers.recording import open_binary
 
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x0F
@@ -52,11 +52,7 @@ class McapFile:
     def __init__(self, path: Path, limits: Limits) -> None:
         self.path = path
         self.limits = limits
-        try:
-            self._file: BinaryIO = path.open("rb")
-        except OSError as error:
-            problem = f"cannot be read ({error.strerror or error})"
-            raise RecordingNotFoundError(path, problem, remedy="check its permissions") from error
+        self._file = open_binary(path)
         try:
             self._size = self._file.seek(0, 2)
             self._check_ends()

@@ -16,7 +16,7 @@ from robocache.readers.limits import MAX_RATE_HZ, MIN_RATE_HZ, Limits
 from robocache.readers.tfrecord import is_tfrecord
 
 if TYPE_CHECKING:
-    from robocache.readers.recording import Recording
+    from robocache.readers.recording import Recording, unreadable
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -176,8 +176,7 @@ def _head(path: Path, offset: int = 0) -> bytes:
             file.seek(offset)
             return file.read(HEAD_BYTES)
     except OSError as error:
-        problem = f"cannot be read ({error.strerror or error})"
-        raise RecordingNotFoundError(path, problem, remedy="check its permissions") from error
+        raise unreadable(path, error) from error
 
 
 def _is_carmen(path: Path, head: bytes, limits: Limits) -> bool:

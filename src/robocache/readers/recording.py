@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, BinaryIO, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from robocache.errors import ArgumentError, ClosedError, UnknownStreamError
+from robocache.errors import ArgumentError, ClosedError, RecordingNotFoundError, UnknownStreamError
 from robocache.readers.limits import REACH_NS
 from robocache.records import Episode, Int64, Kind, RecordedStream
 
@@ -86,6 +87,23 @@ class OpenRecording:
         if not 0 <= index < len(self.episode_names):
             message = f"index must be 0 to {len(self.episode_names) - 1} for {self.path}, got {index}"
             raise ArgumentError(message)
+
+
+def unreadable(path: Path, error: OSError) -> RecordingNotFoundError:
+    """What to raise where the system does not let a file be read."""
+    return RecordingNotFoundError(path, f"cannot be read ({error.strerror or error})", remedy="check its permissions")
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """The file, open for reading; whoever asked closes it.
+
+    Raises:
+        RecordingNotFoundError: It cannot be opened.
+    """
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def requested_streams(path: str, requested: Collection[str] | None, available: Collection[str]) -> tuple[str, ...]:

@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from robocache.errors import BackendUnavailableError, DamagedRecordingError, RecordingLimitError, RecordingNotFoundError
+from robocache.errors import BackendUnavailableError, DamagedRecordingError, RecordingLimitError
 from robocache.readers.limits import Limits
 from robocache.readers.mcap_compression import decompressed
+from robocache.readers.recording import open_binary
 
 MAGIC = b"#ROSBAG V2.0\n"
 MESSAGE, BAG_HEADER, INDEX, CHUNK, CHUNK_INFO, CONNECTION = 2, 3, 4, 5, 6, 7
@@ -53,11 +53,7 @@ class BagFile:
     def __init__(self, path: Path, limits: Limits) -> None:
         self.path = path
         self.limits = limits
-        try:
-            self._file: BinaryIO = path.open("rb")
-        except OSError as error:
-            problem = f"cannot be read ({error.strerror or error})"
-            raise RecordingNotFoundError(path, problem, remedy="check its permissions") from error
+        self._file = open_binary(path)
         try:
             self._size = self._file.seek(0, 2)
             self._file.seek(0)

@@ -16,10 +16,10 @@ from robocache.errors import (
     BackendUnavailableError,
     DamagedRecordingError,
     RecordingLimitError,
-    RecordingNotFoundError,
     UnknownFormatError,
 )
 from robocache.readers.limits import Limits
+from robocache.readers.recording import unreadable
 from robocache.readers.ros2_topic import PENDING_BYTES, Topic
 from robocache.readers.rosbag2_file import Rosbag2File
 from robocache.readers.topics import MessageRecording, Topics
@@ -124,8 +124,7 @@ def _look_into(folder: Path) -> tuple[str, set[str]]:
     except UnicodeDecodeError as error:
         raise DamagedRecordingError(path, f"is no text ({error.reason})", offset=error.start, remedy=REMAKE) from error
     except OSError as error:
-        problem = f"cannot be read ({error.strerror or error})"
-        raise RecordingNotFoundError(path, problem, remedy="check its permissions") from error
+        raise unreadable(path, error) from error
 
 
 @cache

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from robocache.errors import DamagedRecordingError, RecordingError, RecordingLimitError, RecordingNotFoundError
+from robocache.errors import DamagedRecordingError, RecordingError, RecordingLimitError
 from robocache.readers.limits import Limits, MiB
+from robocache.readers.recording import unreadable
 from robocache.records import Int64
 
 COPY = "copy or download it again"
@@ -71,7 +72,7 @@ def index_records(path: Path) -> tuple[Int64, Int64]:
                     starts.append(at)
                     at += _HEADER.size + int(_HEADER.unpack(head)[0]) + _FOOTER.size
     except OSError as problem:
-        raise _unreadable(path, problem) from problem
+        raise unreadable(path, problem) from problem
     # Together they take a hundredth of the time; a wrong length leads astray, but never out of the file.
     table = np.frombuffer(heads, _HEADER_ROW)
     wrong = np.flatnonzero(_masked_checksums(heads) != table["checksum"])
@@ -125,16 +126,12 @@ def read_record(record: Record, limits: Limits) -> bytes:
             file.seek(offset)
             data, footer = file.read(length), file.read(_FOOTER.size)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if len(data) < length or len(footer) < _FOOTER.size:
         raise DamagedRecordingError(path, "became shorter while it was read", offset=offset, remedy=COPY)
     if masked_crc32c(data) != _FOOTER.unpack(footer)[0]:
         raise DamagedRecordingError(path, "a record's data do not have their checksum", offset=offset, remedy=COPY)
     return data
-
-
-def _unreadable(path: Path, error: OSError) -> RecordingNotFoundError:
-    return RecordingNotFoundError(path, f"cannot be read ({error.strerror or error})", remedy="check its permissions")
 
 
 def masked_crc32c(data: bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Any
 
@@ -109,7 +110,7 @@ class Topics:
         return DamagedRecordingError(self.path, problem, place=f"topic {topic.name}", remedy=remedy)
 
 
-class MessageRecording(OpenRecording):
+class MessageRecording(OpenRecording, ABC):
     """A recording of one episode, whose topics become streams in one pass."""
 
     def read_episode(self, index: int, streams: Collection[str] | None = None) -> Episode:
@@ -123,9 +124,9 @@ class MessageRecording(OpenRecording):
         attributes = {**attributes, "skipped": topics.skipped}
         return Episode(self.episode_names[0], {name: found[name] for name in names}, self.path, attributes)
 
+    @abstractmethod
     def _read(self, streams: Collection[str] | None) -> tuple[Topics, dict[str, Any]]:
         """The topics of the file, and what else it says of itself."""
-        raise NotImplementedError
 
 
 def _belongs(stream: str, topic: str) -> bool:
