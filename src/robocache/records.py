@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Int64 = npt.NDArray[np.int64]
 _LINEAR = Linear()
-Kind = Literal["vector", "quaternion_xyzw", "quaternion_wxyz", "angle", "points"]
+Kind = Literal["vector", "quaternion_xyzw", "quaternion_wxyz", "angle", "points", "image"]
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,40 @@ class Fused:
         return self.data[..., self.slices[name]]
 
 
+class Frames(Protocol):
+    """The images of one stream, decoded when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels (3: red, green, blue) of one image, as recorded."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, numbers: Int64, *, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+        """Decode some of the images.
+
+        Args:
+            numbers: [image] which ones, 0 to `len(self) - 1`, in any order, also several times the same.
+            size: (height, width) to resize to, as `Resize` does. None: as recorded.
+
+        Returns:
+            [image, height, width, 3] uint8, in the order of `numbers`.
+
+        Raises:
+            DamagedRecordingError: An image cannot be decoded.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class RecordedStream:
     """One sensor of one recording.
 
     Args:
         name: The topic, dataset or feature name, as the file spells it.
-        values: [source, dim], or [points, 3 or more] for clouds, where `offsets` cuts it into scans.
+        values: [source, dim], or [points, 3 or more] for clouds, where `offsets` cuts it into scans, or [source, 1]
+            int64 for images: the number of each in `frames`.
         times_ns: [source] int64 nanoseconds, ascending: the clock called `clock`.
         clocks: Every clock the file has, by name ("header", "publish", "log"), each [source] int64 ns, in the same
             row order; never sorted on their own.
@@ -78,6 +105,7 @@ class RecordedStream:
         columns: One name a column of `values`.
         kind: What the columns mean: it decides the default policy.
         offsets: [source + 1], for clouds only: scan k is values[offsets[k]:offsets[k + 1]].
+        frames: For images only: what decodes them. It reads while its recording is open.
     """
 
     name: str
@@ -88,6 +116,7 @@ class RecordedStream:
     columns: tuple[str, ...] = ()
     kind: Kind = "vector"
     offsets: Int64 | None = None
+    frames: Frames | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.values) if self.offsets is None else len(self.offsets) - 1
