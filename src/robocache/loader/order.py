@@ -166,6 +166,11 @@ class SampleOrder:
             samples[where] = self._offsets[dataset] + self._walk(dataset, walks % _WALKS + more, rows)
         return samples
 
+    @property
+    def permutation(self) -> KeyedPermutation | None:
+        """Sends a place of an epoch's order to its sample, pass by epoch; None for weighted or unshuffled orders."""
+        return self._permutations[0] if self._counts is None and self._shuffle else None
+
     def locate(self, samples: npt.ArrayLike) -> tuple[Integers, Integers]:
         """Dataset and row of sample numbers.
 
@@ -288,9 +293,7 @@ class SampleOrder:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class _Progress:
-    """How far one iteration is; an older one that goes on counts for itself."""
-
+class _Progress:  # how far one iteration is; an older one that goes on counts for itself
     def __init__(self) -> None:
         self.batches = 0
         self.is_finished = False

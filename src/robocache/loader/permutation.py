@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +18,26 @@ _LARGEST = 2**62
 _BLOCK = 16384  # indices at a time: the buffers of one block stay in the processor's cache
 
 # The multipliers of Murmur3's 64-bit finaliser, and SplitMix64's step: 2**64 over the golden ratio.
-_FIRST = np.uint64(0xFF51AFD7ED558CCD)
-_SECOND = np.uint64(0xC4CEB9FE1A85EC53)
+FIRST_MULTIPLIER = np.uint64(0xFF51AFD7ED558CCD)
+SECOND_MULTIPLIER = np.uint64(0xC4CEB9FE1A85EC53)
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
 _SHIFT = np.uint64(33)
 _TOP_BIT = np.uint64(63)
+
+
+class Network(NamedTuple):
+    """One pass of a `KeyedPermutation` in numbers, for a kernel that computes it elsewhere.
+
+    Args:
+        keys: [round + 1] uint64: of the rounds and of the transposition.
+        low_bits: Bits of the lower half.
+        uppers: How many values the upper half has.
+    """
+
+    keys: Words
+    low_bits: int
+    uppers: int
 
 
 class KeyedPermutation:
@@ -68,6 +83,11 @@ class KeyedPermutation:
         """What `forward` sends to each of `indices`; the arguments are the same."""
         return self._walk(indices, passes, inverse=True)
 
+    def network(self, number: int) -> Network:
+        """What `forward` computes with in pass `number`; every size but 1 goes through it."""
+        keys = self._keys(np.asarray([number % 2**64], np.uint64))[:, 0]
+        return Network(keys, int(self._low_bits), int(self._uppers))
+
     def _walk(
         self, indices: npt.NDArray[np.int64], passes: npt.NDArray[np.int64] | int, *, inverse: bool
     ) -> npt.NDArray[np.int64]:
@@ -99,10 +119,10 @@ class KeyedPermutation:
         for number in reversed(range(self._rounds)) if inverse else range(self._rounds):
             changed = number % 2
             np.add(halves[1 - changed], keys[number], out=mixed)
-            np.multiply(mixed, _FIRST, out=mixed)
+            np.multiply(mixed, FIRST_MULTIPLIER, out=mixed)
             np.right_shift(mixed, _HALF, out=folded)
             np.bitwise_xor(mixed, folded, out=mixed)
-            np.multiply(mixed, _SECOND, out=mixed)
+            np.multiply(mixed, SECOND_MULTIPLIER, out=mixed)
             if changed:
                 np.right_shift(mixed, self._low_shift, out=mixed)
                 np.bitwise_xor(halves[1], mixed, out=halves[1])
@@ -128,7 +148,7 @@ class KeyedPermutation:
     def _keys(self, passes: Words) -> Words:
         """[round + 1, pass] keys of the rounds and of the transposition."""
         keys = self._words[:, None] + passes[None, :] * _STEP
-        for multiplier in (_FIRST, _SECOND):
+        for multiplier in (FIRST_MULTIPLIER, SECOND_MULTIPLIER):
             keys = (keys ^ (keys >> _SHIFT)) * multiplier
         mixed: Words = keys ^ (keys >> _SHIFT)
         return mixed

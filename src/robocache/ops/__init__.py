@@ -2,6 +2,7 @@
 
 from robocache.ops.fuse_multimodal import fuse_multimodal, fuse_streams
 from robocache.ops.fuse_multimodal.plan import FusionPlan
+from robocache.ops.gather_windows import gather_windows
 from robocache.ops.installation import check_installation, is_cuda_available, print_installation_info, self_test
 from robocache.ops.resample_trajectories import resample_trajectories
 from robocache.ops.voxelize_pointcloud import voxelize_pointcloud
@@ -15,6 +16,7 @@ __all__ = [
     "check_installation",
     "fuse_multimodal",
     "fuse_streams",
+    "gather_windows",
     "is_cuda_available",
     "print_installation_info",
     "resample_trajectories",

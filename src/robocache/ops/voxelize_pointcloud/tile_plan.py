@@ -27,6 +27,7 @@ LEAST_TILE_CELLS = 4
 MEAN_POINTS = 32  # what tiles are made to hold, on average
 BLOCK = 64  # points that a program sorts at once; tiles with more are crowded
 BLOCK_LIST = 256  # points of the list
+BLOCK_MIDDLE = 256  # points of crowded tiles that are not sorted among the most
 BLOCK_FULL = 1024  # points that a program sorts at most; tiles with more are overfull
 KEY_BITS = 31  # of a narrow key: voxel of the tile, then point
 ELEMENTS_PER_WARP = 512
@@ -34,7 +35,7 @@ POINTS_PER_PROGRAM = 512
 ZEROS_PER_STORE = 1024
 WARPS = 4
 TILE_WARPS = 4  # of the program that writes a tile; one or eight were slower (benchmarks/results/voxels_h200.json)
-PROGRAMS = 512  # of what is left for few tiles or none: they take turns
+PROGRAMS = 2048  # of what is left for few tiles or none: they take turns
 _CONTROL = 3  # numbers behind the counts
 _NUMBER_BITS = 31  # of a point
 _MOST = 1 << 30  # points or tiles, so that sums of their numbers stay in int32
@@ -65,9 +66,8 @@ class Tiling:
             cells: Voxels of the grid.
             width: Features of a point, at least 1.
         """
-        row_bytes = 4 * width
-        size = min(TILE_BYTES // row_bytes, BLOCK_FULL, MEAN_POINTS * cells // max(points, 1))
-        size = max(size, LEAST_TILE_BYTES // row_bytes, LEAST_TILE_CELLS)
+        size = min(_most_cells(width), MEAN_POINTS * cells // max(points, 1))
+        size = max(size, LEAST_TILE_BYTES // (4 * width), LEAST_TILE_CELLS)
         return cls(points, cells, width, size.bit_length() - 1)
 
     @property
@@ -157,7 +157,9 @@ class TilePlan:
                 PROGRAMS,
                 (0,) * 5,
                 (tiling.points, *busy, *room, *strides),
-                listing | _blocks("BLOCK_FULL", BLOCK_FULL, tiling.width, WARPS),
+                listing
+                | _blocks("BLOCK_MIDDLE", BLOCK_MIDDLE, tiling.width, WARPS)
+                | _blocks("BLOCK_FULL", _most_points(tiling.width), tiling.width, WARPS),
             )
         if tiling.overfull and options["MODE"] != SUM:
             self._finish = PreparedKernel(
@@ -191,6 +193,16 @@ class TilePlan:
         if self._finish is not None:
             self._finish(counts, bins, out)
         return out
+
+
+def _most_cells(width: int) -> int:
+    """Voxels of the largest tile."""
+    return min(TILE_BYTES // (4 * width), BLOCK_FULL)
+
+
+def _most_points(width: int) -> int:
+    """Keys in the largest bin, as a power of two: what rows are wide decides it, never a number of points or voxels."""
+    return max(BLOCK, 1 << max(_most_cells(width), LEAST_TILE_CELLS).bit_length() - 1)
 
 
 def _blocks(name: str, points: int, width: int, warps: int) -> dict[str, int]:

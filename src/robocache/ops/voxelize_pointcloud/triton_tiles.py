@@ -15,7 +15,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from robocache.ops.triton_voxel import MAX, MEAN, MIN, from_key, to_key, voxel_numbers
+from robocache.ops.triton_voxel import MAX, MEAN, MIN, from_key, voxel_numbers
+from robocache.ops.voxelize_pointcloud.triton_runs import run_totals, runs, sorted_keys
 
 _MEAN, _MAX, _MIN = tl.constexpr(MEAN), tl.constexpr(MAX), tl.constexpr(MIN)
 _HIGHEST_TILE = tl.constexpr(0x7FFFFFFF)
@@ -113,6 +114,7 @@ def rest_kernel(
     features_ptr, counts_ptr, bins_ptr, list_ptr, grid_ptr,
     point_count, tile_count, last_busy, tile_bits, key_bits, capacity, feature_stride, features,
     MODE: tl.constexpr, WIDE: tl.constexpr, VECTOR: tl.constexpr, BLOCK: tl.constexpr, BLOCK_FEATURE: tl.constexpr,
+    BLOCK_MIDDLE: tl.constexpr, BLOCK_MIDDLE_FEATURE: tl.constexpr,
     BLOCK_FULL: tl.constexpr, BLOCK_FULL_FEATURE: tl.constexpr,
 ):  # fmt: skip
     """Add the points of overfull tiles, and write the results of crowded ones. Mostly there are none."""
@@ -127,11 +129,14 @@ def rest_kernel(
         count = tl.load(counts_ptr + tile)
         if WIDE:
             tile = tile.to(tl.int64)
-        lane = tl.arange(0, BLOCK_FULL)
-        keys = tl.load(bins_ptr + tile * capacity + lane, mask=lane < count, other=0)
+        bin_ptr = bins_ptr + tile * capacity
         tile_ptr = grid_ptr + (tile << tile_bits) * (features * VECTOR)
-        _reduce_tile(features_ptr, tile_ptr, keys, count, key_bits, feature_stride, features, MODE, WIDE, VECTOR,
-                     BLOCK_FULL, BLOCK_FULL_FEATURE)  # fmt: skip
+        if count <= BLOCK_MIDDLE:
+            _reduce_bin(features_ptr, tile_ptr, bin_ptr, count, key_bits, feature_stride, features, MODE, WIDE, VECTOR,
+                        BLOCK_MIDDLE, BLOCK_MIDDLE_FEATURE)  # fmt: skip
+        else:
+            _reduce_bin(features_ptr, tile_ptr, bin_ptr, count, key_bits, feature_stride, features, MODE, WIDE, VECTOR,
+                        BLOCK_FULL, BLOCK_FULL_FEATURE)  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["cell_count", "tile_count", "tile_bits", "capacity", "features"])
@@ -176,9 +181,9 @@ def _add_listed(
     """Add a block of the list: one atomic for those of its points that share a voxel."""
     lane = tl.arange(0, BLOCK)
     listed = tl.load(list_ptr + start + lane, mask=lane < count, other=0)
-    keys = _sorted(listed.to(tl.int64) * BLOCK + lane, count, BLOCK)
+    keys = sorted_keys(listed.to(tl.int64) * BLOCK + lane, count, BLOCK)
     cell = tl.where(lane < count, keys // BLOCK, -1).to(listed.dtype)
-    is_last, number = _runs(cell, count, BLOCK)
+    is_last, number = runs(cell, count, BLOCK)
     point = tl.load(list_ptr + point_count + start + keys % BLOCK, mask=lane < count, other=0)
     if MODE == _MEAN:
         tile = cell >> tile_bits
@@ -189,7 +194,7 @@ def _add_listed(
         feature = begin + tl.arange(0, BLOCK_FEATURE)[None, :]
         from_ptr = features_ptr + (point * feature_stride * VECTOR)[:, None] + feature
         mask = (lane < count)[:, None] & (feature < width)
-        total = _run_totals(cell, tl.load(from_ptr, mask=mask, other=0).to(tl.float32), MODE)
+        total = run_totals(cell, tl.load(from_ptr, mask=mask, other=0).to(tl.float32), MODE)
         to_ptr = grid_ptr + (cell * features * VECTOR)[:, None] + feature
         mask = is_last[:, None] & (feature < width)
         if MODE == _MAX or MODE == _MIN:
@@ -199,25 +204,37 @@ def _add_listed(
 
 
 @triton.jit
+def _reduce_bin(
+    features_ptr, tile_ptr, bin_ptr, count, key_bits, feature_stride, features,
+    MODE: tl.constexpr, WIDE: tl.constexpr, VECTOR: tl.constexpr, BLOCK: tl.constexpr, BLOCK_FEATURE: tl.constexpr,
+):  # fmt: skip
+    """Store the result of each occupied voxel of a tile, whose bin has at most a block of keys."""
+    lane = tl.arange(0, BLOCK)
+    keys = tl.load(bin_ptr + lane, mask=lane < count, other=0)
+    _reduce_tile(features_ptr, tile_ptr, keys, count, key_bits, feature_stride, features, MODE, WIDE, VECTOR,
+                 BLOCK, BLOCK_FEATURE)  # fmt: skip
+
+
+@triton.jit
 def _reduce_tile(
     features_ptr, tile_ptr, keys, count, key_bits, feature_stride, features,
     MODE: tl.constexpr, WIDE: tl.constexpr, VECTOR: tl.constexpr, BLOCK: tl.constexpr, BLOCK_FEATURE: tl.constexpr,
 ):  # fmt: skip
     """Store the result of each occupied voxel of a tile, whose keys lie in a block."""
-    keys = _sorted(keys, count, BLOCK)
+    keys = sorted_keys(keys, count, BLOCK)
     is_in = tl.arange(0, BLOCK) < count
     high = keys >> key_bits
     point = (keys - (high << key_bits)).to(tl.int32)
     cell = tl.where(is_in, high, -1).to(tl.int32)
     if WIDE:
         point = point.to(tl.int64)
-    is_last, number = _runs(cell, count, BLOCK)
+    is_last, number = runs(cell, count, BLOCK)
     width = features * VECTOR
     for begin in range(0, width, BLOCK_FEATURE):
         feature = begin + tl.arange(0, BLOCK_FEATURE)[None, :]
         from_ptr = features_ptr + (point * feature_stride * VECTOR)[:, None] + feature
         mask = is_in[:, None] & (feature < width)
-        total = _run_totals(cell, tl.load(from_ptr, mask=mask, other=0).to(tl.float32), MODE)
+        total = run_totals(cell, tl.load(from_ptr, mask=mask, other=0).to(tl.float32), MODE)
         to_ptr = tile_ptr + (cell * features * VECTOR)[:, None] + feature
         mask = is_last[:, None] & (feature < width)
         if MODE == _MAX or MODE == _MIN:
@@ -252,43 +269,3 @@ def _empty_bin(
     for start in range(0, 1 << tile_bits, BLOCK):
         at = start + tl.arange(0, BLOCK)
         tl.store(bin_ptr + at, tl.zeros([BLOCK], bin_ptr.dtype.element_ty), mask=at < 1 << tile_bits)
-
-
-@triton.jit
-def _sorted(keys, count, BLOCK: tl.constexpr):
-    """The first keys in ascending order; what follows them stays behind them."""
-    highest = 0x7FFFFFFF
-    if keys.dtype == tl.int64:
-        highest = 0x7FFFFFFFFFFFFFFF
-    return tl.sort(tl.where(tl.arange(0, BLOCK) < count, keys, highest).to(keys.dtype))
-
-
-@triton.jit
-def _runs(cell, count, BLOCK: tl.constexpr):
-    """Which of the sorted points is the last of its voxel, and how many that voxel then has."""
-    lane = tl.arange(0, BLOCK)
-    one = lane * 0 + 1
-    _, still = tl.associative_scan((cell, one), 0, _sum_of_cell, reverse=True)
-    _, number = tl.associative_scan((cell, one), 0, _sum_of_cell)
-    return (lane < count) & (still == 1), number
-
-
-@triton.jit
-def _run_totals(cell, value, MODE: tl.constexpr):
-    """[BLOCK, feature]: what each voxel's points come to so far; keys of it for max and min. In a fixed order."""
-    cells = tl.broadcast_to(cell[:, None], value.shape)
-    if MODE == _MAX or MODE == _MIN:
-        _, total = tl.associative_scan((cells, to_key(value, MODE)), 0, _larger_of_cell)
-    else:
-        _, total = tl.associative_scan((cells, value), 0, _sum_of_cell)
-    return total
-
-
-@triton.jit
-def _sum_of_cell(cell, value, later_cell, later):
-    return later_cell, tl.where(cell == later_cell, value + later, later)
-
-
-@triton.jit
-def _larger_of_cell(cell, value, later_cell, later):
-    return later_cell, tl.where((cell == later_cell) & (value > later), value, later)
