@@ -13,7 +13,7 @@ if not torch.cuda.is_available():
 pytest.importorskip("triton")
 
 from robocache.loader import SampleOrder
-from robocache.loader.device_order import DeviceOrder
+from robocache.loader.device_order import DeviceOrder, HostOrder, Rows
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -22,20 +22,35 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_places_are_those_of_the_sample_order(lengths, shuffle):
     """Fails when a round, the cycle walk or the search is left out (tried: each of the three)."""
-    window = 3
-    sample_offsets = np.cumsum([0, *lengths])
-    row_offsets = np.cumsum([0, *(length + window - 1 for length in lengths)])
-    total = int(sample_offsets[-1])
-    order = SampleOrder(total, batch_size=1, seed=7, shuffle=shuffle)
-    device_order = DeviceOrder(order.permutation, sample_offsets, row_offsets, DEVICE)
+    lengths = np.array(lengths)
+    counts, window = lengths, 3
+    order = SampleOrder(int(counts.sum()), batch_size=1, seed=7, shuffle=shuffle)
+    rows = Rows(counts, lengths + window - 1)
+    total, first_samples = int(counts.sum()), np.cumsum(counts) - counts
+    first_rows = np.cumsum(lengths + window - 1) - (lengths + window - 1)
     for epoch, first in ((0, 0), (3, total // 3), (2**40, max(total - 700, 0))):
         count = min(700, total - first)
         wanted = order.samples_at(np.arange(first, first + count), epoch=epoch)
-        places = device_order.places(first, count, epoch)
-        episode = np.searchsorted(sample_offsets, wanted, side="right") - 1
-        assert np.array_equal(places.samples.cpu().numpy(), wanted)
-        assert np.array_equal(places.starts.cpu().numpy(), row_offsets[episode] + wanted - sample_offsets[episode])
-        assert np.array_equal(places.ends.cpu().numpy(), row_offsets[episode + 1])
+        episode = np.searchsorted(first_samples + counts, wanted, side="right")
+        frame = wanted - first_samples[episode]
+        ends = first_rows[episode] + lengths[episode] + window - 1
+        for places in (
+            DeviceOrder(order.permutation, rows, DEVICE).places(first, count, epoch),
+            HostOrder(order, rows, DEVICE).places(first, count, epoch),
+        ):
+            assert np.array_equal(places.starts.cpu().numpy(), first_rows[episode] + frame)
+            assert np.array_equal(places.ends.cpu().numpy(), ends)
+            assert np.array_equal(places.episodes.cpu().numpy(), episode)
+            assert np.array_equal(places.frames.cpu().numpy(), frame)
+
+
+def test_spans_are_the_places_of_the_batches():
+    """Rank by rank, also behind a loaded state."""
+    for rank in range(3):
+        order = SampleOrder(1000, batch_size=7, seed=1, rank=rank, world_size=3)
+        order.load_state_dict(SampleOrder(1000, batch_size=5, seed=1).state_dict() | {"consumed": 40})
+        wanted = [order.samples_at(np.arange(*span)) for span in order.spans()]
+        assert all(np.array_equal(*pair) for pair in zip(order, wanted, strict=True))
 
 
 def test_an_order_with_weights_has_no_permutation():

@@ -70,7 +70,8 @@ class Batch(Mapping[str, Tensor]):
         """[B, T, sum of dims]: the floating features of one row a frame, side by side; made when first asked for."""
         if not self.fuses:
             return self.times_ns.new_empty((*self.times_ns.shape, 0), dtype=torch.float32)
-        return torch.cat([self.data[name] for name in self.fuses], dim=-1)
+        parts = [self.data[name] for name in self.fuses]
+        return _neighbours(parts) if _are_neighbours(parts) else torch.cat(parts, dim=-1)
 
     @property
     def device(self) -> torch.device:
@@ -117,3 +118,19 @@ class Batch(Mapping[str, Tensor]):
             for name, cloud in self.points.items()
         }
         return Batch(data, valid, age, times_ns, dataset, episode, frame, points, self.fuses)
+
+
+def _are_neighbours(parts: list[Tensor]) -> bool:
+    """Whether rows of one tensor go on in the next, as in records."""
+    first, width = parts[0], 0
+    for part in parts:
+        follows = part.data_ptr() == first.data_ptr() + width * first.element_size()
+        if not follows or (part.dtype, part.stride()) != (first.dtype, first.stride()):
+            return False
+        width += part.shape[-1]
+    return width <= first.stride(1)
+
+
+def _neighbours(parts: list[Tensor]) -> Tensor:
+    first, width = parts[0], sum(part.shape[-1] for part in parts)
+    return first.as_strided((*first.shape[:2], width), first.stride())

@@ -9,56 +9,88 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robocache.loader.order import Integers
+from robocache.loader.order import Integers, SampleOrder
 from robocache.loader.permutation import KeyedPermutation
 
 BLOCK = 256  # places that a program computes
 
 
 class Places(NamedTuple):
-    """Where samples lie in packed episodes.
+    """Where samples lie in packed episodes: [sample] int64 each.
 
     Args:
-        samples: [sample] int64: their numbers.
-        starts: [sample] int64: the first row of each one's window.
-        ends: [sample] int64: the row after the last of its episode.
+        starts: The first row of each one's window.
+        ends: The row after the last of its episode.
+        episodes: Its episode.
+        frames: Its first frame in that.
     """
 
-    samples: Tensor
     starts: Tensor
     ends: Tensor
+    episodes: Tensor
+    frames: Tensor
+
+
+class Rows:
+    """Which samples and which rows episodes have.
+
+    Args:
+        counts: [episode] samples of each.
+        lengths: [episode] rows of each; they lie one after the other.
+    """
+
+    def __init__(self, counts: Integers, lengths: Integers) -> None:
+        # An episode without samples begins where the next one does, and a search would find either.
+        self.numbers: Integers = np.flatnonzero(counts)
+        self.samples = int(counts.sum())
+        self.first_samples: Integers = (np.cumsum(counts) - counts)[self.numbers]
+        self.ends: Integers = np.cumsum(lengths)[self.numbers]
+        self.first_rows: Integers = self.ends - lengths[self.numbers]
+
+
+class HostOrder:
+    """Places computed on the host, for an order that the device does not compute.
+
+    Args:
+        order: Whose samples.
+        rows: Where they lie.
+        device: Where the places go.
+    """
+
+    def __init__(self, order: SampleOrder, rows: Rows, device: torch.device) -> None:
+        self._order, self._rows, self._device = order, rows, device
+
+    def places(self, first: int, count: int, epoch: int) -> Places:
+        """As `DeviceOrder.places`."""
+        rows, samples = self._rows, self._order.samples_at(np.arange(first, first + count), epoch=epoch)
+        at = np.searchsorted(rows.first_samples, samples, side="right") - 1
+        frames = samples - rows.first_samples[at]
+        found = torch.from_numpy(np.stack([rows.first_rows[at] + frames, rows.ends[at], rows.numbers[at], frames]))
+        if self._device.type == "cuda":
+            found = found.pin_memory()
+        return Places(*found.to(self._device, non_blocking=True).unbind())
 
 
 class DeviceOrder:
-    """Samples and rows of any part of an epoch's order, by one launch.
+    """The places of samples in any part of an epoch's order, by one launch.
 
     Args:
         permutation: `SampleOrder.permutation`; None keeps the samples in their own order.
-        sample_offsets: [episode + 1] the first sample of each episode, and the number of all.
-        row_offsets: [episode + 1] the first row of each episode, and the number of all.
+        rows: Where samples lie.
         device: A CUDA device, or the CPU where Triton's interpreter runs.
     """
 
-    def __init__(
-        self,
-        permutation: KeyedPermutation | None,
-        sample_offsets: Integers,
-        row_offsets: Integers,
-        device: torch.device,
-    ) -> None:
-        # An episode without samples begins where the next one does, and a search would find either.
-        has_samples = np.flatnonzero(np.diff(sample_offsets))
+    def __init__(self, permutation: KeyedPermutation | None, rows: Rows, device: torch.device) -> None:
         self._permutation = None if permutation is None or permutation.size == 1 else permutation
-        self._size, self._device = int(sample_offsets[-1]), device
-        self._episodes = len(has_samples)
-        tables = (sample_offsets[has_samples], row_offsets[has_samples], row_offsets[has_samples + 1])
-        self._tables = [torch.from_numpy(np.ascontiguousarray(table, np.int64)).to(device) for table in tables]
+        self._size, self._device, self._episodes = rows.samples, device, len(rows.numbers)
+        tables = (rows.first_samples, rows.first_rows, rows.ends, rows.numbers)
+        self._tables = [torch.from_numpy(table).to(device) for table in tables]
         self._search_step = 1 << max((self._episodes - 1).bit_length() - 1, 0)
         self._epoch, self._keys = -1, self._tables[0]
         self._kernel: Any = importlib.import_module("robocache.loader.triton_order").order_kernel
 
     def places(self, first: int, count: int, epoch: int) -> Places:
-        """Samples at places `first` to `first + count` of an epoch's global order, and where they lie.
+        """Where the samples at places `first` to `first + count` of an epoch's global order lie.
 
         Args:
             first: The first place, 0 or more.
@@ -69,9 +101,9 @@ class DeviceOrder:
         if network is not None and epoch != self._epoch:
             self._keys = torch.from_numpy(network.keys.view(np.int64).copy()).to(self._device)
             self._epoch = epoch
-        made = Places(*(torch.empty(count, dtype=torch.int64, device=self._device) for _ in range(3)))
+        made = Places(*torch.empty((4, count), dtype=torch.int64, device=self._device).unbind())
         numbers = (first, count, self._size, *((0, 0) if network is None else network[1:]))
-        with torch.cuda.device_of(made.samples):  # type: ignore[no-untyped-call]  # Triton takes the current device
+        with torch.cuda.device_of(made.starts):  # type: ignore[no-untyped-call]  # Triton takes the current device
             self._kernel[(-(-count // BLOCK),)](
                 self._keys,
                 *self._tables,

@@ -138,7 +138,8 @@ class Loader:
         self._order = self._new_order()
         self._joined = joined
         where = torch.device("cpu" if device is None else device)
-        self._wanted = Wanted(joined, index, Layout(joined, self._window), where, batch_size, self._prefetch, pin=pin)
+        layout, step = Layout(joined, self._window), batch_size * world_size
+        self._wanted = Wanted(joined, index, layout, where, batch_size, self._prefetch, pin=pin, step_samples=step)
         self._plan = choose_tier(self._wanted, self._budget.limit_bytes)
         self._built: Built | None = None
         self._progress = Progress()
@@ -224,7 +225,7 @@ class Loader:
             limit_bytes=budget.limit_bytes,
             held_bytes=budget.used_bytes,
             peak_bytes=budget.peak_bytes,
-            packed_bytes=0 if built is None or self._plan.packing is None else self._plan.packing.nbytes,
+            packed_bytes=0 if built is None else self._plan.packed_bytes,
             open_episodes=0 if built is None else built.open_episodes,
             batches=progress.batches,
             batches_per_s=progress.batches / progress.took_s if progress.took_s else 0.0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,7 +18,9 @@ from robocache.loader.collate import CloudRuns, Collate
 from robocache.loader.episodes import Episodes
 from robocache.loader.joined import Integers
 from robocache.loader.layout import Layout, SampleIndex
+from robocache.loader.order import SampleOrder
 from robocache.loader.packed import PackedOnDevice
+from robocache.loader.records import Records
 from robocache.ops import voxelize_pointcloud
 
 _STAGES = 2
@@ -223,6 +225,31 @@ class PackedMaker:
     def close(self) -> None:
         """Free the episodes."""
         self._packed.close()
+
+
+class RecordMaker:
+    """Batches from records that are on the device already; nothing is read ahead.
+
+    Args:
+        records: The episodes.
+        step_samples: Samples of a step, of all ranks together.
+    """
+
+    def __init__(self, records: Records, step_samples: int) -> None:
+        self._records, self._step_samples = records, step_samples
+
+    def made(self, order: SampleOrder) -> Iterator[Made]:
+        """This rank's batches of the epoch, each on the stream that is current when it is asked for.
+
+        Args:
+            order: Where the epoch stands.
+        """
+        for places in self._records.places(order, self._step_samples):
+            yield Made(self._records.batch(places))
+
+    def close(self) -> None:
+        """Free the episodes."""
+        self._records.close()
 
 
 def points_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import SupportsFloat, TypedDict
+from typing import SupportsFloat
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,10 @@ import numpy.typing as npt
 from robocache.errors import ArgumentError
 from robocache.loader.mixture import Interleaving
 from robocache.loader.order_arguments import checked_counts, checked_integer, checked_lengths
+from robocache.loader.order_state import OrderState
 from robocache.loader.permutation import KeyedPermutation
+
+__all__ = ["OrderState", "SampleOrder"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -21,17 +24,6 @@ _WALKS = 2**62  # after so many, a dataset's first walk comes again
 # Samples computed at a time while iterating, so that numpy's calls cost little for small batches; a mixture's datasets
 # are computed one by one, each with calls of its own.
 _AHEAD, _MOST_AHEAD = 2**14, 2**18
-
-
-class OrderState(TypedDict):
-    """Where an order stands, and of which order that is; plain numbers and texts, so that JSON can hold it."""
-
-    version: int
-    fingerprint: str
-    samples: str
-    seed: int
-    epoch: int
-    consumed: int
 
 
 class SampleOrder:
@@ -144,6 +136,10 @@ class SampleOrder:
             raise ArgumentError(f"step must be below {len(self)}, the steps of this epoch, got {step}")
         start, stop = self._part(step, self._first)
         return self.samples_at(np.arange(start, stop), epoch=self._epoch)
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """This rank's places in the epoch's global order, first and end, batch by batch: what iterating looks up."""
+        return (self._part(step, self._first) for step in range(len(self)))
 
     def samples_at(self, positions: npt.ArrayLike, *, epoch: int | None = None) -> Integers:
         """Sample numbers at places of an epoch's global order, which all ranks share.

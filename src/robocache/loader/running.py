@@ -13,7 +13,8 @@ from robocache.loader.batch import Batch
 from robocache.loader.budget import ByteBudget
 from robocache.loader.buffers import Room
 from robocache.loader.joined import Integers
-from robocache.loader.making import Made, Maker
+from robocache.loader.making import Made, Maker, RecordMaker
+from robocache.loader.order import SampleOrder
 from robocache.loader.prefetch import Prefetcher
 
 
@@ -41,14 +42,14 @@ class Running(Iterator[Batch]):
 
     Args:
         keeps: What must live as long as the iteration does.
-        batches: Sample numbers, batch by batch.
+        order: Where the epoch stands.
         maker: Makes them.
         budget: Where their bytes come from.
         prefetch: How many to make ahead; 0 makes them in the calling thread.
     """
 
     def __init__(
-        self, keeps: object, batches: Iterable[Integers], maker: Maker, budget: ByteBudget, prefetch: int
+        self, keeps: object, order: SampleOrder, maker: Maker | RecordMaker, budget: ByteBudget, prefetch: int
     ) -> None:
         self.progress = Progress()
         self._keeps: object = keeps
@@ -58,7 +59,7 @@ class Running(Iterator[Batch]):
         self._began: float | None = None
         self._is_finished = False
         self._is_closed = False
-        made = _made(batches, maker, self._room)
+        made = maker.made(order) if isinstance(maker, RecordMaker) else _made(order, maker, self._room)
         self._source: Iterator[Made] = made
         self._thread: Prefetcher[Made] | None = None
         if prefetch:

@@ -14,9 +14,10 @@ from robocache.loader.collate import Collate
 from robocache.loader.episodes import Episodes, OpenEpisodes, most_open
 from robocache.loader.joined import Joined
 from robocache.loader.layout import Layout, SampleIndex
-from robocache.loader.making import CudaMaker, Host, HostMaker, Maker, PackedMaker
+from robocache.loader.making import CudaMaker, Host, HostMaker, Maker, PackedMaker, RecordMaker
 from robocache.loader.packed import STAGING_BYTES, PackedOnDevice
 from robocache.loader.packing import PackedEpisodes, Packing, plan_packing
+from robocache.loader.records import RecordLayout, Records
 
 Tier = Literal["disk", "ram", "gpu"]
 
@@ -33,6 +34,7 @@ class Wanted:
         batch_size: Samples of one.
         prefetch: Batches made ahead.
         pin: Page-locked batches on the CPU.
+        step_samples: Samples of a step, of all ranks together.
     """
 
     joined: Joined
@@ -42,6 +44,7 @@ class Wanted:
     batch_size: int
     prefetch: int
     pin: bool
+    step_samples: int
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,21 @@ class Plan:
 
     Args:
         tier: The tier.
-        packing: How the episodes are packed; None on the tier "disk".
+        packing: How the episodes are packed; None on the tier "disk", and for records.
         fixed_bytes: Claimed for as long as the loader lives.
+        records: On the tier "gpu": one record a frame, where the features allow that.
     """
 
     tier: Tier
     packing: Packing | None
     fixed_bytes: int
+    records: RecordLayout | None = None
+
+    @property
+    def packed_bytes(self) -> int:
+        """Of the packed episodes."""
+        packed = self.records or self.packing
+        return 0 if packed is None else packed.nbytes
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ class Built:
         claims: What it holds for good.
     """
 
-    maker: Maker
+    maker: Maker | RecordMaker
     source: Episodes | None
     claims: list[Claim]
 
@@ -113,6 +124,9 @@ def choose_tier(wanted: Wanted, limit_bytes: int) -> Plan:
             f"a batch of {wanted.batch_size} samples needs {batch_bytes} bytes{also}, but memory is {limit_bytes}; "
             f"raise memory to {staging + batch_bytes} or more, or lower batch_size or window"
         )
+    records = _records(wanted, limit_bytes) if is_cuda else None
+    if records is not None:
+        return Plan("gpu", None, _record_bytes(wanted, records), records)
     packing = plan_packing(wanted.joined, limit_bytes - staging - 2 * batch_bytes)
     if packing is None:
         return Plan("disk", None, staging)
@@ -127,6 +141,8 @@ def build_maker(wanted: Wanted, plan: Plan, budget: ByteBudget) -> Built:
     claim.wait()
     source: Episodes | None = None
     try:
+        if plan.records is not None:
+            return Built(RecordMaker(Records(plan.records, wanted.device), wanted.step_samples), None, [claim])
         if plan.tier == "gpu" and plan.packing is not None:
             packed = PackedOnDevice(wanted.joined, wanted.layout, plan.packing, wanted.device)
             return Built(PackedMaker(packed, wanted.device), None, [claim])
@@ -148,6 +164,18 @@ def build_maker(wanted: Wanted, plan: Plan, budget: ByteBudget) -> Built:
         if source is not None:
             source.close()
         raise
+
+
+def _records(wanted: Wanted, limit_bytes: int) -> RecordLayout | None:
+    if not RecordLayout.serves(wanted.joined, wanted.layout):
+        return None
+    records = RecordLayout(wanted.joined, wanted.layout)
+    free_bytes = int(torch.cuda.mem_get_info(wanted.device)[0])
+    return records if _record_bytes(wanted, records) + STAGING_BYTES <= min(limit_bytes, free_bytes) else None
+
+
+def _record_bytes(wanted: Wanted, records: RecordLayout) -> int:
+    return records.nbytes + records.batch_bytes(wanted.batch_size) + records.places_bytes(wanted.step_samples)
 
 
 def _fits_device(wanted: Wanted, packing: Packing, limit_bytes: int) -> bool:

@@ -32,11 +32,11 @@ def _network(value, keys_ptr, low_bits, low_mask, low_shift, uppers, ROUNDS: tl.
 
 @triton.jit(do_not_specialize=["first", "count", "size", "low_bits", "uppers", "episodes", "search_step"])
 def order_kernel(
-    keys_ptr, offsets_ptr, rows_ptr, ends_ptr, samples_ptr, starts_ptr, bounds_ptr,
+    keys_ptr, offsets_ptr, rows_ptr, ends_ptr, numbers_ptr, to_starts_ptr, to_ends_ptr, to_episodes_ptr, to_frames_ptr,
     first, count, size, low_bits, uppers, episodes, search_step,
     SHUFFLES: tl.constexpr, ROUNDS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Samples at places `first` to `first + count` of the order, and first row and end of the episode of each."""
+    """What is at places `first` to `first + count` of the order: first row, end of the episode, episode and frame."""
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     sample = first.to(tl.int64) + tl.minimum(place, count - 1)  # every lane's walk must end
     if SHUFFLES:
@@ -55,8 +55,9 @@ def order_kernel(
         begins = tl.load(offsets_ptr + probe, mask=probe < episodes, other=0x7FFFFFFFFFFFFFFF)
         episode = tl.where(begins <= sample, probe, episode)
         step = step // 2
-    row = tl.load(rows_ptr + episode) + sample - tl.load(offsets_ptr + episode)
+    frame = sample - tl.load(offsets_ptr + episode)
     is_in = place < count
-    tl.store(samples_ptr + place, sample, mask=is_in)
-    tl.store(starts_ptr + place, row, mask=is_in)
-    tl.store(bounds_ptr + place, tl.load(ends_ptr + episode), mask=is_in)
+    tl.store(to_starts_ptr + place, tl.load(rows_ptr + episode) + frame, mask=is_in)
+    tl.store(to_ends_ptr + place, tl.load(ends_ptr + episode), mask=is_in)
+    tl.store(to_episodes_ptr + place, tl.load(numbers_ptr + episode), mask=is_in)
+    tl.store(to_frames_ptr + place, frame, mask=is_in)
