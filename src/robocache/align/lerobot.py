@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from robocache.align.execute import AlignedEpisode
+from robocache.align.aligned import AlignedEpisode
 from robocache.align.lerobot_statistics import FeatureStatistics
 from robocache.errors import ArgumentError, ShapeError
 
