@@ -2,7 +2,8 @@
 
 Every stream becomes a feature, and beside each stand `valid.<feature>` (bool) and `age_ns.<feature>` (int64): is the
 frame backed by samples near enough, and how old was the one used. `time_ns` is the frame's absolute stamp. A cloud is
-not low-dimensional: of it the dataset keeps `<feature>`, the number of the scan that each frame uses.
+not low-dimensional: of it the dataset keeps `<feature>`, the number of the scan that each frame uses; so it is with
+images. A window's samples stand side by side, the latest last.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class LeRobotWriter:
         if not len(aligned.times_ns):
             raise ShapeError(f"{aligned.source}: {aligned.name} has no frames; align it to a faster clock")
         columns = self._columns(aligned)
-        names = {feature_name(stream): list(aligned.columns[stream]) for stream in aligned.data}
+        names = {feature_name(stream): _column_names(aligned, stream) for stream in aligned.data}
         features: dict[str, dict[str, Any]] = {
             name: {"dtype": column.dtype.name, "shape": [column.shape[1]], "names": names.get(name) or None}
             for name, column in columns.items()
@@ -136,7 +137,7 @@ class LeRobotWriter:
 
     def _columns(self, aligned: AlignedEpisode) -> dict[str, Column]:
         columns: dict[str, Column] = {}
-        for stream in (*aligned.data, *aligned.scans):
+        for stream in (*aligned.data, *aligned.scans, *aligned.images):
             name = feature_name(stream)
             if name in columns:
                 message = f"{aligned.source}: two streams would be the feature {name!r}, one of them {stream!r}"
@@ -144,12 +145,14 @@ class LeRobotWriter:
             if stream in aligned.data:
                 values = aligned.data[stream]
                 is_half = values.is_floating_point() and values.itemsize < 4  # which the format has no column for
-                columns[name] = (values.float() if is_half else values).cpu().numpy()
-            else:
+                columns[name] = _flat((values.float() if is_half else values).cpu().numpy())
+            elif stream in aligned.scans:
                 columns[name] = aligned.scans[stream].scan[:, None]
+            else:
+                columns[name] = aligned.images[stream].row[:, None]
         for stream, valid in aligned.valid.items():
-            columns[f"valid.{feature_name(stream)}"] = valid.cpu().numpy()[:, None]
-            columns[f"age_ns.{feature_name(stream)}"] = aligned.age_ns[stream][:, None]
+            columns[f"valid.{feature_name(stream)}"] = _flat(valid.cpu().numpy())
+            columns[f"age_ns.{feature_name(stream)}"] = _flat(aligned.age_ns[stream])
         columns["time_ns"] = aligned.times_ns[:, None]
         return columns
 
@@ -218,6 +221,18 @@ class LeRobotWriter:
             "video_files_size_in_mb": 200,
             "robocache": self._extra,
         }
+
+
+def _flat(values: npt.NDArray[np.generic]) -> Column:
+    return values.reshape(len(values), -1)
+
+
+def _column_names(aligned: AlignedEpisode, stream: str) -> list[str]:
+    columns, data = aligned.columns[stream], aligned.data[stream]
+    if data.dim() == 2:
+        return list(columns)
+    # A window's samples side by side: "x[0]" is the latest, "x[-1]" the one before it.
+    return [f"{column}[{place}]" for place in range(1 - data.shape[1], 1) for column in columns]
 
 
 def _arrow(column: Column) -> pa.Array:
