@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from robocache.align import Align, From, Rate, align_episode
-from robocache.align.absent import BlankFrames
 from robocache.align.lerobot import LeRobotWriter, feature_name
 from robocache.align.lerobot_statistics import FeatureStatistics
 from robocache.errors import ArgumentError, ShapeError
@@ -203,20 +202,15 @@ def test_half_precision_becomes_single_and_a_long_dataset_is_cut_into_files(tmp_
     np.testing.assert_array_equal(read.values, values)
 
 
-def test_a_windows_samples_stand_side_by_side_and_images_by_their_rows(tmp_path):
+def test_a_windows_samples_stand_side_by_side(tmp_path):
     """Fails when a window is cut, turned round, or named from the wrong end."""
     times = np.arange(6, dtype=np.int64) * 10**8
     imu = RecordedStream("imu", np.arange(12.0).reshape(6, 2), times, {"log": times}, "log", columns=("x", "y"))
-    frames = BlankFrames((2, 2, 3))
-    camera = RecordedStream(
-        "cam", np.zeros((6, 1), np.int64), times, {"log": times}, "log", kind="image", frames=frames
-    )
-    spec = Align(Rate(10), {"imu": From("imu", Window("250ms", 3)), "cam": From("cam")})
+    spec = Align(Rate(10), {"imu": From("imu", Window("250ms", 3))})
     with LeRobotWriter(tmp_path, Fraction(10)) as writer:
-        writer.add(align_episode(Episode("e", {"imu": imu, "cam": camera}, "run.mcap"), spec))
+        writer.add(align_episode(Episode("e", {"imu": imu}, "run.mcap"), spec))
     table = pd.read_parquet(tmp_path / "data/chunk-000/file-000.parquet")
     assert np.stack(table["observation.imu"])[2:].tolist() == [list(range(2 * k, 2 * k + 6)) for k in range(4)]
     assert np.stack(table["valid.observation.imu"]).sum(axis=1).tolist() == [1, 2, 3, 3, 3, 3]
-    assert table["observation.cam"].tolist() == list(range(6))
     feature = json.loads((tmp_path / "meta/info.json").read_text())["features"]["observation.imu"]
     assert feature["names"] == ["x[-2]", "y[-2]", "x[-1]", "y[-1]", "x[0]", "y[0]"]

@@ -140,10 +140,10 @@ STREAM = "clock: {rate: 50}\nstreams:\n  a:\n    source: b\n    "
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (STREAM + "polcy: linear", r"^text, line 5, streams\['a'\]: there is no key 'polcy'; did you mean 'policy'\? "),
+        (STREAM + "polixy: linear", r"^text, line 5, streams\['a'\]: there is no key 'polixy'; did you mean 'policy'\? "),
         (
-            STREAM + "policy: linaer",
-            r"line 5, streams\['a'\]\.policy: there is no type 'linaer'; did you mean 'linear",
+            STREAM + "policy: linxar",
+            r"line 5, streams\['a'\]\.policy: there is no type 'linxar'; did you mean 'linear",
         ),
         (STREAM + "policy: {type: linear, maxgap: 5ms}", r"no key 'maxgap'; did you mean 'max_gap'\?"),
         (STREAM + "policy: {max_gap: 5ms}", r"policy: needs the key 'type', one of linear, "),

@@ -197,7 +197,7 @@ def episode_document(converted: ConvertedEpisode) -> dict[str, Any]:
         valid, age_ns = aligned.valid[name].cpu().numpy(), aligned.age_ns[name]
         policy = aligned.policies[name]
         streams[name] = {
-            "feature": feature_name(name),
+            "feature": feature_name(name, is_image=name in aligned.images),
             "samples": measured.count,
             "policy": type(policy).__name__,
             **dataclasses.asdict(policy),

@@ -34,6 +34,7 @@ class _Seen:
     kind: str
     policy: dict[str, Any] | str
     clocks: list[str]
+    then: dict[str, Any] | None = None
     problem: str | None = None
     episodes: int = 0
 
@@ -107,6 +108,8 @@ class Suggestion:
 
     def _entry(self, result: str, name: str, seen: _Seen) -> list[str]:
         mapping: dict[str, Any] = {"source": name, "policy": seen.policy}
+        if seen.then is not None:
+            mapping["then"] = seen.then
         if seen.episodes < self._episodes:
             mapping["optional"] = True
         return ["  " + line for line in dump({result: mapping}).rstrip("\n").split("\n")] + [
@@ -133,10 +136,7 @@ def result_name(stream: str, kind: str) -> str:
         bare = bare.removeprefix(group)
     if bare.split("/")[-1] in _ACTIONS and kind not in ("image", "points"):
         return "action"
-    name = feature_name(bare)
-    if kind == "image" and not name.startswith("observation.images."):
-        name = "observation.images." + name.removeprefix("observation.")
-    return name
+    return feature_name(bare, is_image=kind == "image")
 
 
 def _first_look(stream: RecordedStream, measured: StreamStatistics) -> _Seen:
@@ -152,7 +152,17 @@ def _first_look(stream: RecordedStream, measured: StreamStatistics) -> _Seen:
                 f"latency: {-round(offset.median)}  # nanoseconds; would put it on its clock {name!r},"
                 f" which is {offset.text()} from {stream.clock!r}"
             )
-    return _Seen(measured, stream.kind, policy, clocks)
+    return _Seen(measured, stream.kind, policy, clocks, _even(stream))
+
+
+def _even(stream: RecordedStream) -> dict[str, Any] | None:
+    """What makes images fit a video, whose sides must be even."""
+    if stream.frames is None:
+        return None
+    height, width, _ = stream.frames.shape
+    if height % 2 == 0 and width % 2 == 0:
+        return None
+    return {"type": "resize", "height": height + height % 2, "width": width + width % 2}
 
 
 def _problem(stream: RecordedStream, measured: StreamStatistics, episode: str) -> str | None:
