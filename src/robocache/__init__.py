@@ -10,12 +10,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 from robocache.errors import RoboCacheError
-from robocache.policies import Angle, Linear, Nearest, Previous, Slerp
+from robocache.policies import Angle, Linear, Nearest, Previous, Slerp, Window
 from robocache.records import Episode, Fused, RecordedStream, SparseVoxels, Stream
 from robocache.version import __version__
 
 if TYPE_CHECKING:
-    from robocache.align import Align, AlignedEpisode, Follow, From, Rate, align_episode
+    from robocache.align import Align, AlignedEpisode, Follow, From, Rate, Resize, Voxelize, align_episode
     from robocache.loader import ByteBudget, Prefetcher, SampleOrder
     from robocache.ops import (
         FusionPlan,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 # Rooms that import PyTorch or a format's library, on first use: `robocache --help` has no need of them.
 _LAZY = {
-    "robocache.align": ("Align", "AlignedEpisode", "Follow", "From", "Rate", "align_episode"),
+    "robocache.align": ("Align", "AlignedEpisode", "Follow", "From", "Rate", "Resize", "Voxelize", "align_episode"),
     "robocache.loader": ("ByteBudget", "Prefetcher", "SampleOrder"),
     "robocache.ops": (
         "FusionPlan",
@@ -71,13 +71,16 @@ __all__ = [
     "Previous",
     "Rate",
     "RecordedStream",
+    "Resize",
     "RoboCacheError",
     "SampleOrder",
     "Slerp",
     "SparseVoxels",
     "Stream",
     "VoxelGrid",
+    "Voxelize",
     "WarmupReport",
+    "Window",
     "__version__",
     "align_episode",
     "check_installation",
