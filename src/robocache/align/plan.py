@@ -6,7 +6,7 @@
 | quaternions | `Slerp` in the stream's order | the same |
 | angles | `Angle` (radians) | the same |
 | integers, bools | `Previous` | 3 median periods since the sample |
-| points | `Nearest` scan | 1.5 median periods to the scan |
+| points, images | `Nearest` scan or image | 1.5 median periods to it |
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def default_policy(stream: RecordedStream, times_ns: Int64) -> Policy:
     """What to do between two samples when the description does not say: by kind and dtype, see the table above."""
     period_ns = median_period_ns(times_ns)
     max_gap = None if period_ns is None else GAP_PERIODS * period_ns
-    if stream.kind == "points":
+    if stream.kind in ("points", "image"):
         return Nearest(max_gap=None if max_gap is None else max_gap // 2)
     if not np.issubdtype(stream.values.dtype, np.floating):
         return Previous(max_gap=max_gap)
