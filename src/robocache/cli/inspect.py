@@ -109,6 +109,7 @@ def episode_document(episode: Episode, statistics: list[StreamStatistics]) -> di
             "duplicate_stamps": measured.duplicates,
             "clock_offsets_ns": {name: vars(offset) for name, offset in clock_offsets(stream).items()},
             "nan_fraction": measured.nan_fraction,
+            "image_shape": None if measured.image_shape is None else list(measured.image_shape),
         }
     return {"name": episode.name, "streams": streams, "skipped": skipped_streams(episode.attributes)}
 
@@ -131,6 +132,9 @@ def print_streams(printer: Printer, episode: Episode, statistics: list[StreamSta
 def _row(episode: Episode, measured: StreamStatistics) -> tuple[str, ...]:
     stream = episode.streams[measured.name]
     holds = f"{stream.kind} {stream.values.dtype}[{stream.values.shape[1]}]"
+    if stream.kind == "image":
+        height, width, _ = measured.image_shape or ("?", "?", 3)
+        holds = f"image {height}x{width}"
     return (
         measured.name,
         holds,
