@@ -16,7 +16,7 @@ from robocache.version import __version__
 
 if TYPE_CHECKING:
     from robocache.align import Align, AlignedEpisode, Follow, From, Rate, Resize, Voxelize, align_episode
-    from robocache.loader import ByteBudget, Prefetcher, SampleOrder
+    from robocache.loader import Batch, ByteBudget, Loader, Prefetcher, SampleOrder
     from robocache.ops import (
         FusionPlan,
         VoxelGrid,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # Rooms that import PyTorch or a format's library, on first use: `robocache --help` has no need of them.
 _LAZY = {
     "robocache.align": ("Align", "AlignedEpisode", "Follow", "From", "Rate", "Resize", "Voxelize", "align_episode"),
-    "robocache.loader": ("ByteBudget", "Prefetcher", "SampleOrder"),
+    "robocache.loader": ("Batch", "ByteBudget", "Loader", "Prefetcher", "SampleOrder"),
     "robocache.ops": (
         "FusionPlan",
         "VoxelGrid",
@@ -59,6 +59,7 @@ __all__ = [
     "Align",
     "AlignedEpisode",
     "Angle",
+    "Batch",
     "ByteBudget",
     "Episode",
     "Follow",
@@ -66,6 +67,7 @@ __all__ = [
     "Fused",
     "FusionPlan",
     "Linear",
+    "Loader",
     "Nearest",
     "Prefetcher",
     "Previous",

@@ -17,6 +17,7 @@
     │   ├── ShardNotFoundError                 no such shard, and nobody to build it
     │   ├── DamagedShardError                  a shard whose bytes are not those that were written
     │   └── CacheFullError                     no room: on the disk, or under the cache's limit
+    ├── EpisodeError (RuntimeError)            an episode that cannot be made into batches
     ├── BudgetError (ValueError)               an item that can never fit its byte budget
     └── ClosedError (RuntimeError)             use after close
 
@@ -149,6 +150,10 @@ class CacheFullError(CacheError):
         self.needed_bytes = needed_bytes
         self.available_bytes = available_bytes
         super().__init__(message)
+
+
+class EpisodeError(RoboCacheError, RuntimeError):
+    """An episode of a dataset that cannot be read, or whose arrays are not what the dataset says."""
 
 
 class BudgetError(RoboCacheError, ValueError):

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define ABI_VERSION 3
+#define ABI_VERSION 4
 
 enum dtype { FLOAT16, BFLOAT16, FLOAT32, FLOAT64, BYTES1, BYTES2, BYTES4, BYTES8 };
 enum time_dtype { TIME_FLOAT32, TIME_FLOAT64, TIME_INT64 };
@@ -62,6 +62,17 @@ typedef struct {
     int64_t kept;     /* so many stay, and stand before those that the cloud adds */
     voxelize_arguments cloud;
 } update_arguments;
+
+/* Runs of rows from many places into one buffer. A run that goes on beyond `last` repeats that row. */
+typedef struct {
+    const int64_t *bases;  /* [runs] addresses of row 0; 0: the run is filled with zeros */
+    const int64_t *first;  /* [runs] rows; below 0: zeros */
+    const int64_t *last;   /* [runs] the last row that a run may read */
+    const int64_t *starts; /* [runs] the run's first row in `out`, or NULL: one after the other */
+    const int64_t *counts; /* [runs] rows of each run, or NULL: `per_run` */
+    char *out;
+    int64_t runs, per_run, row_bytes, out_bytes, threads;
+} gather_arguments;
 
 /* Which samples make one target. */
 enum kind { SINGLE, MIXED, FILLED };
