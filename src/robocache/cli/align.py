@@ -69,8 +69,8 @@ def command(
     from robocache.readers import open_recording
 
     printer = Printer(json_output=json_output)
-    names = _parsed_names(streams)
-    settings = Settings(_parsed_rate(rate), span.value, names, backend.value if backend else None, voxel_size, task)
+    names = parsed_names(streams)
+    settings = Settings(parsed_rate(rate), span.value, names, backend.value if backend else None, voxel_size, task)
     check_output(out, overwrite=overwrite)
     if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(out)):  # resolve() fails on a loop of links
         raise OutputError(f"{out}: holds the recording that is to be read; name another folder")
@@ -86,7 +86,8 @@ def command(
         printer.say(f"wrote {out}: LeRobot v3.0, {conversion.frames} frames; look at {out / 'report.html'}")
 
 
-def _parsed_names(streams: str | None) -> tuple[str, ...] | None:
+def parsed_names(streams: str | None) -> tuple[str, ...] | None:
+    """The names in the option --streams."""
     if streams is None:
         return None
     names = tuple(name.strip() for name in streams.split(",") if name.strip())
@@ -95,7 +96,8 @@ def _parsed_names(streams: str | None) -> tuple[str, ...] | None:
     return names
 
 
-def _parsed_rate(text: str) -> Rate:
+def parsed_rate(text: str) -> Rate:
+    """The clock that the option --rate says."""
     from robocache.align import Rate
 
     message = f"--rate must be a number of frames a second, such as 50 or 30000/1001, got {text[:100]!r}"
