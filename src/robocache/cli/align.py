@@ -74,7 +74,7 @@ def command(
     from robocache.readers import open_recording
 
     printer = Printer(json_output=json_output)
-    names = _parsed_names(streams)
+    names = parsed_names(streams)
     description = _description(spec, rate=rate, streams=streams, span=span)
     clock = _dataset_rate(description, rate)
     where = span.value if span else "overlap"
@@ -119,10 +119,11 @@ def _dataset_rate(description: Align | None, rate: str | None) -> Rate:
         assert description is not None  # `_description` asks for one of the two
         message = f"the clock follows a stream ({description.clock}), but a LeRobot dataset has one rate"
         raise ArgumentError(f"{message}: say which with --rate HZ")
-    return _parsed_rate(rate)
+    return parsed_rate(rate)
 
 
-def _parsed_names(streams: str | None) -> tuple[str, ...] | None:
+def parsed_names(streams: str | None) -> tuple[str, ...] | None:
+    """The names in the option --streams."""
     if streams is None:
         return None
     names = tuple(name.strip() for name in streams.split(",") if name.strip())
@@ -131,7 +132,8 @@ def _parsed_names(streams: str | None) -> tuple[str, ...] | None:
     return names
 
 
-def _parsed_rate(text: str) -> Rate:
+def parsed_rate(text: str) -> Rate:
+    """The clock that the option --rate says."""
     from robocache.align import Rate
 
     message = f"--rate must be a number of frames a second, such as 50 or 30000/1001, got {text[:100]!r}"

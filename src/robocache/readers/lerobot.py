@@ -17,6 +17,7 @@ from robocache.readers.lerobot_meta import CLOCK_COLUMNS, Dataset, EpisodeEntry,
 from robocache.readers.lerobot_table import CHECK, column_numbers, read_columns
 from robocache.readers.limits import REACH_NS, Limits
 from robocache.readers.recording import OpenRecording, ascending_stream, image_stream, requested_streams
+from robocache.readers.sources import EpisodeSources
 from robocache.readers.video import VideoFiles, VideoFrames
 from robocache.records import Episode, Int64, RecordedStream
 
@@ -82,6 +83,15 @@ class LeRobotRecording(OpenRecording):
             "skipped": dataset.skipped | {name: f"its file {path} is not there" for name, path in absent.items()},
         }
         return Episode(self.episode_names[index], made, self.path, attributes)
+
+    def episode_sources(self, index: int) -> EpisodeSources:
+        """The file with the episode's rows, and what meta/ says of them; see `NamesItsSources`."""
+        self._check_episode(index)
+        dataset = self._dataset
+        entry = dataset.episodes[index]
+        features = {name: [str(one.dtype), one.width] for name, one in dataset.features.items()}
+        place = {"episode": entry.index, "length": entry.length, "fps": dataset.fps, "features": features}
+        return EpisodeSources((dataset.data_file(entry),), place)
 
     def _rows(self, entry: EpisodeEntry, names: tuple[str, ...]) -> pa.Table:
         """The rows of an episode, found by their `episode_index` and checked against the declared length."""

@@ -22,6 +22,7 @@ from robocache.readers.recording import (
     synthetic_times_ns,
 )
 from robocache.readers.rlds_info import check_counts
+from robocache.readers.sources import EpisodeSources
 from robocache.readers.stills import StillFrames, decoded_each
 from robocache.readers.tf_example import ExampleError, Feature, read_features
 from robocache.readers.tfrecord import COPY, Record, index_records, read_record
@@ -76,6 +77,12 @@ class RldsRecording(OpenRecording):
         except ExampleError as error:
             at = record.offset + error.offset
             raise DamagedRecordingError(record.path, error.problem, offset=at, remedy=COPY) from error
+
+    def episode_sources(self, index: int) -> EpisodeSources:
+        """The file with the episode's record; see `NamesItsSources`."""
+        self._check_episode(index)
+        record = self._record(index)
+        return EpisodeSources((record.path,), {"offset": record.offset})
 
     def _record(self, index: int) -> Record:
         number = bisect_right(self._ends, index)
