@@ -10,12 +10,15 @@ import importlib
 from typing import TYPE_CHECKING
 
 from robocache.errors import RoboCacheError
-from robocache.policies import Angle, Linear, Nearest, Previous, Slerp
+from robocache.policies import Angle, Linear, Nearest, Previous, Slerp, Window
 from robocache.records import Episode, Fused, RecordedStream, SparseVoxels, Stream
 from robocache.version import __version__
 
 if TYPE_CHECKING:
-    from robocache.align import Align, AlignedEpisode, Follow, From, Rate, align_episode
+    from robocache.align import Align, AlignedEpisode, Follow, From, Rate, Resize, Voxelize, align_episode
+    from robocache.cache.aligned_dataset import AlignedDataset
+    from robocache.cache.opening import build
+    from robocache.cache.opening import open_dataset as open  # noqa: A004, F401  in no `import *`
     from robocache.loader import Batch, ByteBudget, Loader, Prefetcher, SampleOrder
     from robocache.ops import (
         FusionPlan,
@@ -35,7 +38,9 @@ if TYPE_CHECKING:
 
 # Rooms that import PyTorch or a format's library, on first use: `robocache --help` has no need of them.
 _LAZY = {
-    "robocache.align": ("Align", "AlignedEpisode", "Follow", "From", "Rate", "align_episode"),
+    "robocache.align": ("Align", "AlignedEpisode", "Follow", "From", "Rate", "Resize", "Voxelize", "align_episode"),
+    "robocache.cache.aligned_dataset": ("AlignedDataset",),
+    "robocache.cache.opening": ("build", "open"),
     "robocache.loader": ("Batch", "ByteBudget", "Loader", "Prefetcher", "SampleOrder"),
     "robocache.ops": (
         "FusionPlan",
@@ -53,10 +58,12 @@ _LAZY = {
     ),
     "robocache.readers": ("open_recording",),
 }
+_NAME_IN_ROOM = {"open": "open_dataset"}  # where a name of its own keeps clear of a builtin
 _ROOM_OF = {name: room for room, names in _LAZY.items() for name in names}
 
 __all__ = [
     "Align",
+    "AlignedDataset",
     "AlignedEpisode",
     "Angle",
     "Batch",
@@ -73,15 +80,19 @@ __all__ = [
     "Previous",
     "Rate",
     "RecordedStream",
+    "Resize",
     "RoboCacheError",
     "SampleOrder",
     "Slerp",
     "SparseVoxels",
     "Stream",
     "VoxelGrid",
+    "Voxelize",
     "WarmupReport",
+    "Window",
     "__version__",
     "align_episode",
+    "build",
     "check_installation",
     "fuse_multimodal",
     "fuse_streams",
@@ -99,10 +110,10 @@ def __getattr__(name: str) -> object:
     room = _ROOM_OF.get(name)
     if room is None:
         raise AttributeError(f"module 'robocache' has no attribute {name!r}")
-    value = getattr(importlib.import_module(room), name)
+    value = getattr(importlib.import_module(room), _NAME_IN_ROOM.get(name, name))
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "open"})

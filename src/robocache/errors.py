@@ -13,6 +13,7 @@
     │   ├── DamagedRecordingError              truncated, flipped or inconsistent bytes
     │   └── RecordingLimitError                a declared size beyond the file or a limit
     ├── OutputError (RuntimeError)             a result that cannot be written
+    ├── BuildError (RuntimeError)              an episode that cannot become a shard, with the reason
     ├── CacheError (RuntimeError)              a cache folder that cannot be used
     │   ├── ShardNotFoundError                 no such shard, and nobody to build it
     │   ├── DamagedShardError                  a shard whose bytes are not those that were written
@@ -123,6 +124,10 @@ class RecordingLimitError(RecordingError):
 
 class OutputError(RoboCacheError, RuntimeError):
     """A result that cannot be written; nothing partial is left behind."""
+
+
+class BuildError(RoboCacheError, RuntimeError):
+    """An episode that cannot become a shard; the message names recording and episode, `__cause__` is the reason."""
 
 
 class CacheError(RoboCacheError, RuntimeError):

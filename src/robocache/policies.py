@@ -10,11 +10,14 @@ unit of the stream's times, or strings such as `"50ms"` where times are int64 na
 | `Nearest` | the closer sample; of two equally close, the earlier | any |
 | `Slerp` | shortest arc between unit quaternions (Shoemake 1985) | floating, width a multiple of 4 |
 | `Angle` | shortest way round a circle | floating |
+
+`Window` stands beside them in an alignment: not one value for each target, but the samples before it.
 """
 
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -63,10 +66,7 @@ class Policy:
     def __post_init__(self) -> None:
         if self.outside not in ("clamp", "nan", "extrapolate"):
             raise ArgumentError(f"outside must be 'clamp', 'nan' or 'extrapolate', got {self.outside!r}")
-        if isinstance(self.max_gap, str):
-            duration_ns(self.max_gap)
-        elif self.max_gap is not None and not self.max_gap >= 0:
-            raise ArgumentError(f"max_gap must be 0 or more, got {self.max_gap!r}")
+        _check_gap(self.max_gap)
 
 
 @dataclass(frozen=True)
@@ -130,3 +130,48 @@ class Angle(Policy):
         super().__post_init__()
         if not (math.isfinite(self.period) and self.period > 0):
             raise ArgumentError(f"period must be finite and greater than 0, got {self.period!r}")
+
+
+@dataclass(frozen=True)
+class Window:
+    """The samples of the time just before each target, as they were recorded: those in (target - span, target].
+
+    For a fast stream beside a slow clock (the IMU samples between two camera frames). An alignment gives
+    [target, samples, dim], oldest first and right-aligned: the last place holds the latest sample, and places that
+    are not used hold NaN (0 for integers, False for bools) and are not valid.
+
+    Args:
+        span: How far back a window reads: a duration such as `"33ms"`, or whole nanoseconds; greater than 0. A sample
+            at the target belongs to it, one exactly `span` before does not, so that windows `span` apart share none.
+        samples: At most so many, the latest ones.
+        max_gap: If the latest sample is older than this, no place of the window is valid; its values stay. None: no
+            limit but `span`.
+
+    Raises:
+        ArgumentError: A span or number of samples that is not greater than 0, or a duration that is none.
+    """
+
+    span: str | int
+    samples: int
+    max_gap: Duration | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.span, bool) or not isinstance(self.span, str | numbers.Integral):
+            raise ArgumentError(f"span must be a duration such as '33ms' or whole nanoseconds, got {self.span!r}")
+        if not 0 < self.span_ns < 2**62:
+            raise ArgumentError(f"span must be greater than 0 and shorter than 146 years, got {self.span!r}")
+        if isinstance(self.samples, bool) or not isinstance(self.samples, numbers.Integral) or self.samples < 1:
+            raise ArgumentError(f"samples must be a whole number, 1 or more, got {self.samples!r}")
+        _check_gap(self.max_gap)
+
+    @property
+    def span_ns(self) -> int:
+        """The span in nanoseconds."""
+        return duration_ns(self.span) if isinstance(self.span, str) else int(self.span)
+
+
+def _check_gap(max_gap: Duration | None) -> None:
+    if isinstance(max_gap, str):
+        duration_ns(max_gap)
+    elif max_gap is not None and not max_gap >= 0:
+        raise ArgumentError(f"max_gap must be 0 or more, got {max_gap!r}")

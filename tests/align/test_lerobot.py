@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from robocache.align import Align, Rate, align_episode
+from robocache.align import Align, From, Rate, align_episode
 from robocache.align.lerobot import LeRobotWriter, feature_name
 from robocache.align.lerobot_statistics import FeatureStatistics
 from robocache.errors import ArgumentError, ShapeError
+from robocache.policies import Window
 from robocache.readers import SyntheticRobot, open_recording
 from robocache.records import Episode, RecordedStream
 
@@ -199,3 +200,17 @@ def test_half_precision_becomes_single_and_a_long_dataset_is_cut_into_files(tmp_
         read = recording.read_episode(1).streams["observation.s"]
     assert read.values.dtype == np.float32
     np.testing.assert_array_equal(read.values, values)
+
+
+def test_a_windows_samples_stand_side_by_side(tmp_path):
+    """Fails when a window is cut, turned round, or named from the wrong end."""
+    times = np.arange(6, dtype=np.int64) * 10**8
+    imu = RecordedStream("imu", np.arange(12.0).reshape(6, 2), times, {"log": times}, "log", columns=("x", "y"))
+    spec = Align(Rate(10), {"imu": From("imu", Window("250ms", 3))})
+    with LeRobotWriter(tmp_path, Fraction(10)) as writer:
+        writer.add(align_episode(Episode("e", {"imu": imu}, "run.mcap"), spec))
+    table = pd.read_parquet(tmp_path / "data/chunk-000/file-000.parquet")
+    assert np.stack(table["observation.imu"])[2:].tolist() == [list(range(2 * k, 2 * k + 6)) for k in range(4)]
+    assert np.stack(table["valid.observation.imu"]).sum(axis=1).tolist() == [1, 2, 3, 3, 3, 3]
+    feature = json.loads((tmp_path / "meta/info.json").read_text())["features"]["observation.imu"]
+    assert feature["names"] == ["x[-2]", "y[-2]", "x[-1]", "y[-1]", "x[0]", "y[0]"]

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from robocache.cache import ShardStore, shard_key
-from robocache.cli.cache import parse_size
+from robocache.cache.sizes import size_bytes
 from robocache.cli.console import byte_size
 from robocache.cli.main import app
 from robocache.errors import ArgumentError
@@ -92,11 +92,11 @@ def test_a_folder_that_is_no_cache_is_one_line(tmp_path, command):
 
 
 def test_sizes_are_read_as_people_write_them():
-    read = {text: parse_size(text) for text in ("0", "12", "20GB", "1.5 MiB", "3kB", "3KB", "2TiB")}
+    read = {text: size_bytes(text, "--limit") for text in ("0", "12", "20GB", "1.5 MiB", "3kB", "3KB", "2TiB")}
     assert list(read.values()) == [0, 12, 20 * 10**9, 3 * 2**19, 3000, 3000, 2 * 2**40]
     for text in ("", "GB", "-1", "1e9", "5 parsecs", "1_000", "٣GB", "nan"):
         with pytest.raises(ArgumentError, match="--limit"):
-            parse_size(text)
+            size_bytes(text, "--limit")
 
 
 def test_sizes_are_written_as_people_read_them():

@@ -11,19 +11,24 @@ target stamps and the rows that count; `align_episode` computes. Times are int64
     aligned.age_ns["observation.state"]  # [T] int64: how old the sample used was
 """
 
-from robocache.align.execute import AlignedEpisode, AlignedScans, align_episode
+from robocache.align.aligned import AlignedEpisode, AlignedImages, AlignedScans
+from robocache.align.execute import align_episode
 from robocache.align.plan import Plan, PlannedStream, plan_alignment
 from robocache.align.spec import Align, Follow, From, Rate
+from robocache.align.then import Resize, Voxelize
 
 __all__ = [
     "Align",
     "AlignedEpisode",
+    "AlignedImages",
     "AlignedScans",
     "Follow",
     "From",
     "Plan",
     "PlannedStream",
     "Rate",
+    "Resize",
+    "Voxelize",
     "align_episode",
     "plan_alignment",
 ]

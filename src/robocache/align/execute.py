@@ -3,79 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from robocache.align.aligned import NO_SAMPLE_NS, AlignedEpisode, AlignedImages, AlignedScans
 from robocache.align.plan import Plan, PlannedStream, plan_alignment
 from robocache.align.spec import Align
+from robocache.align.then import Resize, Voxelize
+from robocache.align.windows import window_places
 from robocache.errors import DeviceError, DTypeError
 from robocache.ops import fuse_streams, resample_trajectories
-from robocache.policies import Nearest, Policy
+from robocache.policies import Nearest, Policy, Window
 from robocache.records import Episode, Int64, RecordedStream, Stream
 
 # torch computes with few unsigned dtypes; each goes to the signed one that holds all its values.
 _WIDER = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
 
 
-@dataclass(frozen=True)
-class AlignedScans:
-    """A point-cloud stream on the clock of the result: which scan each frame uses.
-
-    Args:
-        stream: The recorded scans; scan k is `stream.values[stream.offsets[k]:stream.offsets[k + 1]]`.
-        scan: [T] int64, the scan that each frame uses.
-    """
-
-    stream: RecordedStream
-    scan: Int64
-
-    def points(self, frame: int) -> npt.NDArray[np.generic]:
-        """The points that one frame uses: [points, 3 or more], a view."""
-        assert self.stream.offsets is not None  # a stream of kind "points" always has them
-        scan = int(self.scan[frame])
-        return self.stream.values[int(self.stream.offsets[scan]) : int(self.stream.offsets[scan + 1])]
-
-
-@dataclass(frozen=True)
-class AlignedEpisode:
-    """One episode, every stream on the same clock.
-
-    Args:
-        name: The episode's name.
-        source: The file it came from.
-        times_ns: [T] int64 nanoseconds.
-        data: By stream, [T, D] in the stream's own dtype.
-        valid: By stream (clouds too), [T] bool, on the device of the data.
-        age_ns: By stream (clouds too), [T] int64: frame minus the latest sample at or before it, or, with `Nearest`,
-            minus the sample used, which may lie in the future (negative).
-        fused: [T, sum of D]: the floating streams side by side, in the widest of their dtypes.
-        slices: Where each floating stream's columns lie in `fused`.
-        scans: The point clouds, by stream.
-        columns: One name a column, by stream; empty where the recording gives none.
-        policies: What was done between two samples, by stream; durations in nanoseconds.
-        attributes: What else the recording said about the episode.
-    """
-
-    name: str
-    source: str
-    times_ns: Int64
-    data: Mapping[str, Tensor]
-    valid: Mapping[str, Tensor]
-    age_ns: Mapping[str, Int64]
-    fused: Tensor
-    slices: Mapping[str, slice]
-    scans: Mapping[str, AlignedScans]
-    columns: Mapping[str, tuple[str, ...]]
-    policies: Mapping[str, Policy]
-    attributes: Mapping[str, object]
-
-
 def align_episode(
-    episode: Episode, spec: Align, *, backend: str | None = None, device: torch.device | str | None = None
+    episode: Episode,
+    spec: Align,
+    *,
+    backend: str | None = None,
+    device: torch.device | str | None = None,
+    like: Mapping[str, RecordedStream] | None = None,
 ) -> AlignedEpisode:
     """Put every stream of an episode on one clock.
 
@@ -84,6 +38,9 @@ def align_episode(
         spec: Which clock, which streams, which policies.
         backend: As for the operations: None picks the best for the device.
         device: Where to compute and where the result lives. None: the CPU.
+        like: By the names in recordings: streams of other episodes (`other.streams`). An optional stream that this
+            episode lacks then stands in the result with their kind, dtype and width, never valid; without it, it is
+            left out.
 
     Raises:
         UnknownStreamError: The description names a stream that the episode does not have.
@@ -91,26 +48,48 @@ def align_episode(
         DeviceError: There is no such device here.
         BackendUnavailableError: The backend cannot run here.
     """
-    plan = plan_alignment(episode, spec)
+    plan = plan_alignment(episode, spec, like=like)
     target = _device(device)
     data, valid, fused, slices = _align_vectors(plan, backend, target)
+    age_ns: dict[str, Int64] = {}
     scans: dict[str, AlignedScans] = {}
+    images: dict[str, AlignedImages] = {}
     for planned in plan.streams:
-        if planned.stream.kind == "points":
-            scans[planned.name], valid[planned.name] = _align_scans(planned, plan.times_ns, backend, target)
+        name = planned.name
+        if isinstance(planned.policy, Window):
+            data[name], valid[name], age_ns[name] = _align_window(planned, planned.policy, plan.times_ns, target)
+            continue
+        age_ns[name] = sample_age_ns(planned, plan.times_ns)
+        if planned.stream.kind in ("points", "image"):
+            row, valid[name] = _align_rows(planned, plan.times_ns, backend, target)
+            if planned.stream.kind == "points":
+                then = planned.then if isinstance(planned.then, Voxelize) else None
+                scans[name] = AlignedScans(planned.stream, row, then)
+            else:
+                images[name] = AlignedImages(
+                    planned.stream, row, planned.then if isinstance(planned.then, Resize) else None
+                )
+    for planned in plan.streams:
+        if planned.is_absent:
+            valid[planned.name] = torch.zeros_like(valid[planned.name])
+            age_ns[planned.name] = np.full_like(age_ns[planned.name], NO_SAMPLE_NS)
+    names = [planned.name for planned in plan.streams]
     return AlignedEpisode(
         name=episode.name,
         source=episode.source,
         times_ns=plan.times_ns,
-        data=data,
-        valid={planned.name: valid[planned.name] for planned in plan.streams},
-        age_ns={planned.name: sample_age_ns(planned, plan.times_ns) for planned in plan.streams},
+        data={name: data[name] for name in names if name in data},
+        valid={name: valid[name] for name in names},
+        age_ns={name: age_ns[name] for name in names},
         fused=fused,
         slices=slices,
         scans=scans,
         columns={planned.name: planned.stream.columns for planned in plan.streams},
         policies={planned.name: planned.policy for planned in plan.streams},
         attributes=dict(episode.attributes),
+        images=images,
+        horizons={planned.name: planned.horizon for planned in plan.streams},
+        absent=plan.absent,
     )
 
 
@@ -141,7 +120,7 @@ def _align_vectors(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor, dict[str, slice]]:
     groups: dict[torch.dtype, dict[str, Stream]] = {}
     for planned in plan.streams:
-        if planned.stream.kind != "points":
+        if planned.stream.kind not in ("points", "image") and isinstance(planned.policy, Policy):
             values = _to_tensor(planned.stream.values, planned.name, planned.rows).to(device)
             stream_times = torch.from_numpy(planned.times_ns).to(device)
             stream = Stream(values[None], stream_times[None], planned.policy)
@@ -162,8 +141,7 @@ def _align_vectors(
         if dtype.is_floating_point:
             floating.append(fused.data[0])
             width += fused.data.shape[-1]
-    order = [planned.name for planned in plan.streams if planned.name in data]
-    return {name: data[name] for name in order}, valid, _side_by_side(floating, len(plan.times_ns), device), slices
+    return data, valid, _side_by_side(floating, len(plan.times_ns), device), slices
 
 
 def _side_by_side(parts: list[Tensor], frames: int, device: torch.device) -> Tensor:
@@ -177,12 +155,13 @@ def _side_by_side(parts: list[Tensor], frames: int, device: torch.device) -> Ten
     return torch.cat([part.to(widest) for part in parts], dim=-1)
 
 
-def _align_scans(
+def _align_rows(
     planned: PlannedStream, times_ns: Int64, backend: str | None, device: torch.device
-) -> tuple[AlignedScans, Tensor]:
-    # The operation itself chooses the scan, by carrying each scan's number: ties, twins and gaps then follow its rules.
+) -> tuple[Int64, Tensor]:
+    # The operation itself chooses the row, by carrying each row's number: ties, twins and gaps then follow its rules.
+    assert isinstance(planned.policy, Policy)  # `check_fit` lets nothing else pass
     numbers = torch.from_numpy(planned.rows).to(device)[None, :, None]
-    scan, valid = resample_trajectories(
+    row, valid = resample_trajectories(
         numbers,
         torch.from_numpy(planned.times_ns).to(device)[None],
         torch.from_numpy(times_ns).to(device)[None],
@@ -190,7 +169,18 @@ def _align_scans(
         return_valid=True,
         backend=backend,
     )
-    return AlignedScans(planned.stream, scan[0, :, 0].cpu().numpy()), valid[0]
+    return row[0, :, 0].cpu().numpy(), valid[0]
+
+
+def _align_window(
+    planned: PlannedStream, window: Window, times_ns: Int64, device: torch.device
+) -> tuple[Tensor, Tensor, Int64]:
+    places = window_places(planned.times_ns, times_ns, window)
+    values = _to_tensor(planned.stream.values, planned.name, planned.rows).to(device)
+    data = values[torch.from_numpy(places.index).to(device)]
+    unused = torch.from_numpy(~places.is_used).to(device)[..., None]
+    data.masked_fill_(unused, float("nan") if data.is_floating_point() else 0)
+    return data, torch.from_numpy(places.is_valid).to(device), places.age_ns
 
 
 def _to_tensor(values: npt.NDArray[np.generic], name: str, rows: Int64) -> Tensor:

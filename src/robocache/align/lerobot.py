@@ -1,8 +1,9 @@
-"""Write aligned episodes as a LeRobot v3.0 low-dimensional dataset.
+"""Write aligned episodes as a LeRobot v3.0 dataset.
 
 Every stream becomes a feature, and beside each stand `valid.<feature>` (bool) and `age_ns.<feature>` (int64): is the
 frame backed by samples near enough, and how old was the one used. `time_ns` is the frame's absolute stamp. A cloud is
-not low-dimensional: of it the dataset keeps `<feature>`, the number of the scan that each frame uses.
+not low-dimensional: of it the dataset keeps `<feature>`, the number of the scan that each frame uses. Images
+become videos, one mp4 an episode. A window's samples stand side by side, the latest last.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from robocache.align.execute import AlignedEpisode
+from robocache.align.aligned import AlignedEpisode
 from robocache.align.lerobot_statistics import FeatureStatistics
+from robocache.align.lerobot_video import video_feature, write_video
 from robocache.errors import ArgumentError, ShapeError
 
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -33,9 +35,16 @@ BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index
 Column = npt.NDArray[np.generic]  # [frames, dim]
 
 
-def feature_name(stream: str) -> str:
-    """The LeRobot feature for a stream: no slashes or NUL, and under "observation." unless it is one or an action."""
+def feature_name(stream: str, *, is_image: bool = False) -> str:
+    """The LeRobot feature for a stream: no slashes or NUL, and under "observation." unless it is one or an action.
+
+    Args:
+        stream: Its name in the result.
+        is_image: Images lie under "observation.images.".
+    """
     name = stream.strip("/").replace("/", "_").replace("\0", "_")
+    if is_image:
+        return "observation.images." + name.removeprefix("observation.").removeprefix("images.")
     return name if name.split(".")[0] in ("observation", "action") else f"observation.{name}"
 
 
@@ -86,10 +95,14 @@ class LeRobotWriter:
         if not len(aligned.times_ns):
             raise ShapeError(f"{aligned.source}: {aligned.name} has no frames; align it to a faster clock")
         columns = self._columns(aligned)
-        names = {feature_name(stream): list(aligned.columns[stream]) for stream in aligned.data}
+        names = {feature_name(stream): _column_names(aligned, stream) for stream in aligned.data}
         features: dict[str, dict[str, Any]] = {
             name: {"dtype": column.dtype.name, "shape": [column.shape[1]], "names": names.get(name) or None}
             for name, column in columns.items()
+        }
+        features |= {
+            feature_name(stream, is_image=True): video_feature(stream, images, self._fps)
+            for stream, images in aligned.images.items()
         }
         if self._features and features != self._features:
             differing = sorted(
@@ -107,6 +120,7 @@ class LeRobotWriter:
         chunk, file = divmod(self._file_index, CHUNK_FILES)
         self._open_file(chunk, file, table.schema).write_table(table)
         statistics = {name: FeatureStatistics.of(column) for name, column in columns.items()}
+        statistics |= self._write_videos(aligned)
         self._statistics.append(statistics)
         self._episodes.append(self._episode_row(statistics, task_text, len(aligned.times_ns), (chunk, file)))
         self._frames += len(aligned.times_ns)
@@ -144,14 +158,28 @@ class LeRobotWriter:
             if stream in aligned.data:
                 values = aligned.data[stream]
                 is_half = values.is_floating_point() and values.itemsize < 4  # which the format has no column for
-                columns[name] = (values.float() if is_half else values).cpu().numpy()
+                columns[name] = _flat((values.float() if is_half else values).cpu().numpy())
             else:
                 columns[name] = aligned.scans[stream].scan[:, None]
         for stream, valid in aligned.valid.items():
-            columns[f"valid.{feature_name(stream)}"] = valid.cpu().numpy()[:, None]
-            columns[f"age_ns.{feature_name(stream)}"] = aligned.age_ns[stream][:, None]
+            name = feature_name(stream, is_image=stream in aligned.images)
+            columns[f"valid.{name}"] = _flat(valid.cpu().numpy())
+            columns[f"age_ns.{name}"] = _flat(aligned.age_ns[stream])
         columns["time_ns"] = aligned.times_ns[:, None]
         return columns
+
+    @property
+    def _fps(self) -> float:
+        return int(self._rate) if self._rate.denominator == 1 else float(self._rate)
+
+    def _write_videos(self, aligned: AlignedEpisode) -> dict[str, FeatureStatistics]:
+        chunk, file = divmod(len(self._episodes), CHUNK_FILES)
+        measured = {}
+        for stream, images in aligned.images.items():
+            name = feature_name(stream, is_image=True)
+            path = self._folder / VIDEO_PATH.format(video_key=name, chunk_index=chunk, file_index=file)
+            measured[name] = write_video(path, stream, images, self._rate)
+        return measured
 
     def _bookkeeping(self, aligned: AlignedEpisode, task: int) -> dict[str, Column]:
         frames = np.arange(len(aligned.times_ns), dtype=np.int64)
@@ -190,6 +218,10 @@ class LeRobotWriter:
             "tasks": [task],
             "length": length,
         }
+        chunk, file = divmod(len(self._episodes), CHUNK_FILES)
+        for name in (name for name, feature in self._features.items() if feature["dtype"] == "video"):
+            row |= {f"videos/{name}/chunk_index": chunk, f"videos/{name}/file_index": file}
+            row |= {f"videos/{name}/from_timestamp": 0.0, f"videos/{name}/to_timestamp": length / float(self._rate)}
         for name, measured in statistics.items():
             row |= {f"stats/{name}/{key}": values for key, values in measured.as_lists().items()}
         row["meta/episodes/chunk_index"] = 0
@@ -201,7 +233,7 @@ class LeRobotWriter:
             name: {"dtype": "float32" if name == "timestamp" else "int64", "shape": [1], "names": None}
             for name in BOOKKEEPING
         }
-        fps = int(self._rate) if self._rate.denominator == 1 else float(self._rate)
+        fps = self._fps
         return {
             "codebase_version": "v3.0",
             "robot_type": self._robot,
@@ -218,6 +250,18 @@ class LeRobotWriter:
             "video_files_size_in_mb": 200,
             "robocache": self._extra,
         }
+
+
+def _flat(values: npt.NDArray[np.generic]) -> Column:
+    return values.reshape(len(values), -1)
+
+
+def _column_names(aligned: AlignedEpisode, stream: str) -> list[str]:
+    columns, data = aligned.columns[stream], aligned.data[stream]
+    if data.dim() == 2:
+        return list(columns)
+    # A window's samples side by side: "x[0]" is the latest, "x[-1]" the one before it.
+    return [f"{column}[{place}]" for place in range(1 - data.shape[1], 1) for column in columns]
 
 
 def _arrow(column: Column) -> pa.Array:

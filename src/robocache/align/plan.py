@@ -6,21 +6,25 @@
 | quaternions | `Slerp` in the stream's order | the same |
 | angles | `Angle` (radians) | the same |
 | integers, bools | `Previous` | 3 median periods since the sample |
-| points | `Nearest` scan | 1.5 median periods to the scan |
+| points, images | `Nearest` scan or image | 1.5 median periods to it |
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
+from robocache.align.absent import stand_in
+from robocache.align.fit import check_fit
 from robocache.align.spec import Align, Follow, From
+from robocache.align.then import Resize, Voxelize
 from robocache.errors import ArgumentError, UnknownStreamError
-from robocache.policies import Angle, Linear, Nearest, Policy, Previous, Slerp, duration_ns
+from robocache.policies import Angle, Linear, Nearest, Policy, Previous, Slerp, Window, duration_ns
 from robocache.records import Episode, Int64, RecordedStream
 
 GAP_PERIODS = 3
@@ -37,13 +41,19 @@ class PlannedStream:
         policy: Resolved: never None, durations in int nanoseconds.
         rows: [samples] int64: the rows of the stream that count, ascending; those with a NaN are left out.
         times_ns: [samples] int64: their stamps, latency subtracted.
+        horizon: As `From` says; so are `then` and what follows from it.
+        then: What becomes of its images or clouds.
+        is_absent: The episode lacks it: `stream` is a stand-in of one row, which is never valid.
     """
 
     name: str
     stream: RecordedStream
-    policy: Policy
+    policy: Policy | Window
     rows: Int64
     times_ns: Int64
+    horizon: int = 1
+    then: Resize | Voxelize | None = None
+    is_absent: bool = False
 
     @property
     def dropped(self) -> int:
@@ -58,14 +68,21 @@ class Plan:
     Args:
         times_ns: [frames] int64, strictly ascending: the clock of the result.
         streams: In the order of the result.
+        absent: Optional streams that the episode does not have, by their names in the result.
     """
 
     times_ns: Int64
     streams: tuple[PlannedStream, ...]
+    absent: tuple[str, ...] = ()
 
 
-def plan_alignment(episode: Episode, spec: Align) -> Plan:
+def plan_alignment(episode: Episode, spec: Align, *, like: Mapping[str, RecordedStream] | None = None) -> Plan:
     """Work out the target stamps and the rows, policy and stamps of every stream.
+
+    Args:
+        episode: As a reader gives it.
+        spec: Which clock, which streams, which policies.
+        like: By the names in recordings: streams of other episodes, which say what an absent one would be like.
 
     Raises:
         UnknownStreamError: The description names a stream that the episode does not have.
@@ -74,17 +91,34 @@ def plan_alignment(episode: Episode, spec: Align) -> Plan:
     wanted = spec.streams if spec.streams is not None else {name: From(name) for name in episode.streams}
     if not wanted:
         raise ArgumentError(f"{episode.source}, {episode.name}: no streams to align; name a recording that has some")
-    streams = tuple(_plan_stream(episode, name, source) for name, source in wanted.items())
-    start_ns, end_ns = _span(streams, spec.span, episode)
-    if isinstance(spec.clock, Follow):
-        followed = next((stream for stream in streams if stream.name == spec.clock.stream), None)
-        if followed is None:
-            raise unknown_stream(spec.clock.stream, episode)
-        times_ns = np.unique(followed.times_ns)
-        times_ns = times_ns[(times_ns >= start_ns) & (times_ns <= end_ns)]
-    else:
-        times_ns = rate_clock(start_ns, end_ns, spec.clock.exact_hz)
-    return Plan(times_ns, streams)
+    absent = tuple(n for n, source in wanted.items() if source.optional and source.source not in episode.streams)
+    present = {n: _plan_stream(episode, n, source) for n, source in wanted.items() if n not in absent}
+    if not present:
+        names = ", ".join(repr(source.source) for source in wanted.values())
+        message = f"{episode.source}, {episode.name}: none of the streams is there: {names}"
+        raise ArgumentError(f"{message}; name one that is, or leave the episode out")
+    times_ns = _clock(spec, present, absent, episode)
+    planned: list[PlannedStream] = []
+    for name, source in wanted.items():
+        if name in present:
+            planned.append(present[name])
+        elif like is not None and source.source in like:
+            planned.append(_plan_absent(name, source, like[source.source], times_ns))
+    return Plan(times_ns, tuple(planned), absent)
+
+
+def _clock(spec: Align, present: Mapping[str, PlannedStream], absent: tuple[str, ...], episode: Episode) -> Int64:
+    start_ns, end_ns = _span(tuple(present.values()), spec.span, episode)
+    if not isinstance(spec.clock, Follow):
+        return rate_clock(start_ns, end_ns, spec.clock.exact_hz)
+    followed = present.get(spec.clock.stream)
+    if followed is None:
+        if spec.clock.stream in absent:
+            message = f"{episode.source}: the clock follows {spec.clock.stream!r}, which {episode.name} does not have"
+            raise ArgumentError(f"{message}; leave the episode out, or take Rate(hz) for a clock")
+        raise unknown_stream(spec.clock.stream, episode)
+    times_ns = np.unique(followed.times_ns)
+    return times_ns[(times_ns >= start_ns) & (times_ns <= end_ns)]
 
 
 def rate_clock(start_ns: int, end_ns: int, hz: Fraction) -> Int64:
@@ -109,7 +143,7 @@ def default_policy(stream: RecordedStream, times_ns: Int64) -> Policy:
     """What to do between two samples when the description does not say: by kind and dtype, see the table above."""
     period_ns = median_period_ns(times_ns)
     max_gap = None if period_ns is None else GAP_PERIODS * period_ns
-    if stream.kind == "points":
+    if stream.kind in ("points", "image"):
         return Nearest(max_gap=None if max_gap is None else max_gap // 2)
     if not np.issubdtype(stream.values.dtype, np.floating):
         return Previous(max_gap=max_gap)
@@ -149,13 +183,25 @@ def _plan_stream(episode: Episode, name: str, source: From) -> PlannedStream:
         message = f"{episode.source}: stream {source.source!r} of {episode.name} has {what}"
         raise ArgumentError(f"{message}; leave it out by naming the streams that you want")
     times_ns = stream.times_ns[rows] - source.latency_ns
+    policy = _policy(name, source, stream, times_ns)
+    return PlannedStream(name, stream, policy, rows, times_ns, source.horizon, source.then)
+
+
+def _policy(name: str, source: From, stream: RecordedStream, times_ns: Int64) -> Policy | Window:
+    check_fit(name, source, stream)
     policy = source.policy if source.policy is not None else default_policy(stream, times_ns)
     if isinstance(policy.max_gap, str):
         policy = dataclasses.replace(policy, max_gap=duration_ns(policy.max_gap))
-    if stream.kind == "points" and not isinstance(policy, Nearest | Previous):
-        message = f"streams[{name!r}] is a point cloud, between whose scans there is nothing: use Nearest or Previous"
-        raise ArgumentError(f"{message}, not {type(policy).__name__}")
-    return PlannedStream(name, stream, policy, rows, times_ns)
+    if isinstance(policy, Window):
+        policy = dataclasses.replace(policy, span=policy.span_ns)
+    return policy
+
+
+def _plan_absent(name: str, source: From, like: RecordedStream, times_ns: Int64) -> PlannedStream:
+    stream = stand_in(like, at_ns=int(times_ns[0]) if len(times_ns) else 0)
+    policy = _policy(name, source, stream, stream.times_ns)
+    rows = np.zeros(1, np.int64)
+    return PlannedStream(name, stream, policy, rows, stream.times_ns, source.horizon, source.then, is_absent=True)
 
 
 def _rows_without_nan(stream: RecordedStream) -> Int64:

@@ -6,10 +6,12 @@ import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Literal
 
+from robocache.align.then import Resize, Voxelize
 from robocache.errors import ArgumentError
-from robocache.policies import Policy, duration_ns
+from robocache.policies import Policy, Window, duration_ns
 
 MAX_RATE_HZ = 1_000_000_000  # one frame a nanosecond, the finest that int64 nanoseconds can tell apart
 MIN_RATE_HZ = Fraction(1, 1_000_000)  # one frame in eleven days
@@ -63,27 +65,44 @@ class From:
 
     Args:
         source: The stream's name in the recording.
-        policy: What to do between two samples. None: by what the stream holds, see `robocache.align.plan`.
+        policy: What to do between two samples, or a `Window` of the samples before each frame. None: by what the stream
+            holds, see `robocache.align.plan`.
         latency: How long after the event its stamp was taken, such as `"38ms"`, or int nanoseconds (negative: the
             stamp is early). It is subtracted from every stamp.
         missing: What a row with a NaN is. "drop": no sample at all, so that its neighbours are joined and `max_gap`
             decides whether that is still valid (columns that are NaN throughout do not count). "keep": a sample
             like any other, whose NaN shows in the result.
+        horizon: How many frames, from a sample's last one on, a batch holds of this stream: 16 for a chunk of 16
+            actions. The alignment itself does not change; a loader gathers the rows.
+        then: `Resize` for images, `Voxelize` for clouds.
+        optional: Whether an episode may lack the stream. It is then left out of the result, and listed in its
+            `absent`, or stands there as not valid throughout, where `align_episode` is told what it is `like`.
 
     Raises:
-        ArgumentError: The latency is not a duration, or `missing` is neither.
+        ArgumentError: The latency is not a duration, `missing` is neither, a horizon below 1, a policy that is none.
     """
 
     source: str
-    policy: Policy | None = None
+    policy: Policy | Window | None = None
     latency: str | int = 0
     missing: Literal["drop", "keep"] = "drop"
+    horizon: int = 1
+    then: Resize | Voxelize | None = None
+    optional: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.source, str):
+            raise ArgumentError(f"source must be the name of a stream, got {self.source!r}")
         if self.missing not in ("drop", "keep"):
             raise ArgumentError(f"missing must be 'drop' or 'keep', got {self.missing!r}")
-        if self.policy is not None and not isinstance(self.policy, Policy):
+        if self.policy is not None and not isinstance(self.policy, Policy | Window):
             raise ArgumentError(f"policy must be a policy such as Linear(), got {self.policy!r}")
+        if isinstance(self.horizon, bool) or not isinstance(self.horizon, numbers.Integral) or self.horizon < 1:
+            raise ArgumentError(f"horizon must be a whole number of frames, 1 or more, got {self.horizon!r}")
+        if self.then is not None and not isinstance(self.then, Resize | Voxelize):
+            raise ArgumentError(f"then must be Resize(height, width) or Voxelize(...), got {self.then!r}")
+        if not isinstance(self.optional, bool):
+            raise ArgumentError(f"optional must be True or False, got {self.optional!r}")
         if isinstance(self.latency, bool) or not isinstance(self.latency, str | int):
             message = f"latency must be a duration such as '38ms' or whole nanoseconds, got {self.latency!r}"
             raise ArgumentError(message)
@@ -132,6 +151,28 @@ class Align:
             raise ArgumentError(f"clock follows {self.clock.stream!r}, but streams has: {names}")
         # A copy, so that the caller's later edits do not reach into a frozen description.
         object.__setattr__(self, "streams", dict(self.streams))
+
+    @classmethod
+    def from_yaml(cls, source: Path | str) -> Align:
+        """Read a description from YAML; docs/align.md shows every key.
+
+        Args:
+            source: A `Path`, or a string: text if it has a line break or a colon with a space behind it, a path
+                otherwise.
+
+        Raises:
+            ArgumentError: It cannot be read, is no such description, or is larger than one can be; the message names
+                the file, the line, the key and the nearest one that exists.
+        """
+        from robocache.align.yaml_reading import read_align
+
+        return read_align(source)
+
+    def to_yaml(self) -> str:
+        """The description as YAML text, which `from_yaml` reads back as an equal one. Defaults are left out."""
+        from robocache.align.yaml_writing import align_text
+
+        return align_text(self)
 
 
 def _shown(number: object) -> str:

@@ -3,6 +3,7 @@
 robocache.cache            says that the folder is ours
 shards/<key>.shard         complete, never changed in place
 partial/<key>.<random>     being written, locked by its writer; its length is the room that it will need
+manifests/<name>.json      what is known of a data set whose episodes are shards; a memory, which may go
 locks/<key>                locked by whoever builds that shard
 locks/space                locked by whoever adds a shard or takes one away
 """
@@ -22,6 +23,7 @@ from robocache.errors import CacheError, CacheFullError
 
 MARKER = "robocache.cache"
 _MARKER_TEXT = "Shards of RoboCache: aligned episodes that can be built again. See 'robocache cache --help'.\n"
+UNFINISHED = "."  # begins the name of a manifest that is being written
 _SUFFIX = ".shard"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -55,6 +57,7 @@ class CacheFolder:
     def __init__(self, root: Path, *, create: bool) -> None:
         self.root = root
         self.shards, self.partial, self.locks = root / "shards", root / "partial", root / "locks"
+        self.manifests = root / "manifests"
         with translated(root):
             if create:
                 self._create()
@@ -92,6 +95,9 @@ class CacheFolder:
         for entry in _entries(self.partial):
             size = entry.stat(follow_symlinks=False).st_size
             freed += size if locks.remove_unless_held(Path(entry.path)) else 0
+        for entry in _entries(self.manifests):
+            if entry.name.startswith(UNFINISHED):  # whoever writes one holds `changing`
+                Path(entry.path).unlink(missing_ok=True)
         for entry in _entries(self.locks):
             if DIGEST.fullmatch(entry.name):
                 locks.remove_unless_held(Path(entry.path))
@@ -126,7 +132,7 @@ class CacheFolder:
             if others and not marker.is_file():
                 raise CacheError(f"{self.root}: holds {others[0]!a} and is not a cache; name a new folder")
             marker.write_text(_MARKER_TEXT, encoding="ascii")
-        for folder in (self.shards, self.partial, self.locks):
+        for folder in (self.shards, self.partial, self.locks, self.manifests):
             folder.mkdir(exist_ok=True)
 
 

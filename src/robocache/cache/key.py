@@ -9,7 +9,7 @@ import stat
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from robocache.cache.layout import FORMAT_VERSION, canonical_json
 from robocache.errors import ArgumentError, RecordingError, RecordingNotFoundError
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
-MEMO_ENTRIES = 4096
+MEMO_ENTRIES = 65_536
 # A file written again so soon after may have the same stamps: file systems count time in ticks.
 _SETTLED_NS = 2 * 10**9
 _Identity = tuple[str, int, int, int, int, int]
@@ -86,6 +86,18 @@ def source_digest(path: Path) -> str:
     return digest
 
 
+def remembered(paths: Iterable[Path]) -> list[list[Any]]:
+    """What this process knows of files, for `remember` in another one: JSON, one entry a file."""
+    return [[*identity, digest] for identity, digest in _MEMO.entries({str(path.absolute()) for path in paths})]
+
+
+def remember(entries: Iterable[Sequence[Any]]) -> None:
+    """Believe what `remembered` gave; it counts only for files whose size, stamps and inode are still the same."""
+    for path, size, modified_ns, changed_ns, inode, device, digest in entries:
+        if DIGEST.fullmatch(digest):
+            _MEMO.put((path, size, modified_ns, changed_ns, inode, device), digest)
+
+
 class _Memo:
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -103,6 +115,10 @@ class _Memo:
             self._digests[identity] = digest
             while len(self._digests) > MEMO_ENTRIES:
                 self._digests.popitem(last=False)
+
+    def entries(self, paths: Collection[str]) -> list[tuple[_Identity, str]]:
+        with self._lock:
+            return [(identity, digest) for identity, digest in self._digests.items() if identity[0] in paths]
 
     def renew_lock(self) -> None:
         # A fork may have copied the lock while another thread held it.

@@ -15,7 +15,7 @@ from robocache.cli.console import Printer, json_text, milliseconds
 from robocache.errors import ArgumentError, OutputError
 
 if TYPE_CHECKING:
-    from robocache.align import Rate
+    from robocache.align import Align, Rate
     from robocache.cli.conversion import Conversion
 
 _RATE = re.compile(r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3}|/[0-9]{1,30})?")
@@ -43,14 +43,19 @@ def command(
             help="An MCAP, ROS 1 bag or HDF5 file, a CARMEN log; a rosbag2, RLDS or LeRobot folder.", show_default=False
         ),
     ],
-    rate: Annotated[
-        str, typer.Option(metavar="HZ", help="Frames a second: 50, 29.97, 30000/1001.", show_default=False)
-    ],
     out: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],
+    rate: Annotated[
+        str | None, typer.Option(metavar="HZ", help="Frames a second: 50, 29.97, 30000/1001.", show_default=False)
+    ] = None,
+    spec: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Clock, streams and policies, as inspect --suggest writes them.")
+    ] = None,
     streams: Annotated[
         str | None, typer.Option(help="Streams to take, separated by commas; all of them if not given.")
     ] = None,
-    span: Annotated[Span, typer.Option(help="Where all streams have data, or where any has.")] = Span.overlap,
+    span: Annotated[
+        Span | None, typer.Option(help="Where all streams have data, as if not given, or where any has.")
+    ] = None,
     voxel_size: Annotated[float, typer.Option(help="Edge of a voxel in metres, for point clouds.")] = 0.1,
     task: Annotated[
         str | None, typer.Option(help="What the robot does, in words; what the recording says if not given.")
@@ -69,8 +74,11 @@ def command(
     from robocache.readers import open_recording
 
     printer = Printer(json_output=json_output)
-    names = _parsed_names(streams)
-    settings = Settings(_parsed_rate(rate), span.value, names, backend.value if backend else None, voxel_size, task)
+    names = parsed_names(streams)
+    description = _description(spec, rate=rate, streams=streams, span=span)
+    clock = _dataset_rate(description, rate)
+    where = span.value if span else "overlap"
+    settings = Settings(clock, where, names, backend.value if backend else None, voxel_size, task, description)
     check_output(out, overwrite=overwrite)
     if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(out)):  # resolve() fails on a loop of links
         raise OutputError(f"{out}: holds the recording that is to be read; name another folder")
@@ -86,7 +94,36 @@ def command(
         printer.say(f"wrote {out}: LeRobot v3.0, {conversion.frames} frames; look at {out / 'report.html'}")
 
 
-def _parsed_names(streams: str | None) -> tuple[str, ...] | None:
+def _description(spec: Path | None, *, rate: str | None, streams: str | None, span: Span | None) -> Align | None:
+    from robocache.align import Align, Rate
+
+    if spec is None:
+        if rate is None:
+            raise ArgumentError("needs --rate HZ, or --spec FILE that says the clock")
+        return None
+    for option, value in (("--streams", streams), ("--span", span)):
+        if value is not None:
+            raise ArgumentError(f"{option} says what {spec} says too: give one of them, or edit the file")
+    description = Align.from_yaml(spec)
+    if rate is not None and isinstance(description.clock, Rate):
+        raise ArgumentError(f"--rate says what {spec} says too: give one of them, or edit the file")
+    return description
+
+
+def _dataset_rate(description: Align | None, rate: str | None) -> Rate:
+    from robocache.align import Rate
+
+    if description is not None and isinstance(description.clock, Rate):
+        return description.clock
+    if rate is None:
+        assert description is not None  # `_description` asks for one of the two
+        message = f"the clock follows a stream ({description.clock}), but a LeRobot dataset has one rate"
+        raise ArgumentError(f"{message}: say which with --rate HZ")
+    return parsed_rate(rate)
+
+
+def parsed_names(streams: str | None) -> tuple[str, ...] | None:
+    """The names in the option --streams."""
     if streams is None:
         return None
     names = tuple(name.strip() for name in streams.split(",") if name.strip())
@@ -95,7 +132,8 @@ def _parsed_names(streams: str | None) -> tuple[str, ...] | None:
     return names
 
 
-def _parsed_rate(text: str) -> Rate:
+def parsed_rate(text: str) -> Rate:
+    """The clock that the option --rate says."""
     from robocache.align import Rate
 
     message = f"--rate must be a number of frames a second, such as 50 or 30000/1001, got {text[:100]!r}"
@@ -117,8 +155,8 @@ def print_conversion(printer: Printer, conversion: Conversion, document: dict[st
         f"{conversion.source}: {conversion.format}, {count}, aligned to {float(conversion.settings.rate.hz):g} Hz"
     )
     rows = []
-    for name in episodes[0]["streams"]:
-        parts = [(episode["frames"], episode["streams"][name]) for episode in episodes]
+    for name in dict.fromkeys(name for episode in episodes for name in episode["streams"]):
+        parts = [(episode["frames"], episode["streams"][name]) for episode in episodes if name in episode["streams"]]
         valid = sum(frames * part["valid_fraction"] for frames, part in parts) / conversion.frames
         first = parts[0][1]
         gap = milliseconds(first["max_gap"]) if first["max_gap"] is not None else "any"
@@ -146,7 +184,7 @@ def print_conversion(printer: Printer, conversion: Conversion, document: dict[st
         sum(ends) / 1e9
         for ends in zip(*((ep["end_ns"] - ep["start_ns"], ep["recorded_ns"]) for ep in episodes), strict=True)
     )
-    where = "every stream has data" if conversion.settings.span == "overlap" else "any stream has data"
+    where = "every stream has data" if conversion.settings.spec.span == "overlap" else "any stream has data"
     printer.say(f"{conversion.frames} frames cover {covered:.1f} s of {recorded:.1f} s recorded: where {where}")
     steps = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in document["seconds"].items())
     printer.say(f"{steps}, on the {document['device']}")

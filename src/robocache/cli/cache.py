@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import time
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from robocache.cli.console import Printer, byte_size
-from robocache.errors import ArgumentError
 
 if TYPE_CHECKING:
     from robocache.cache import ShardInfo
 
 EXIT_DAMAGED = 1
 SHOWN_DIGITS = 12
-_UNITS = {"": 1, "B": 1} | {
-    f"{prefix}{suffix}": base**power
-    for suffix, base in (("B", 1000), ("iB", 1024))
-    for power, prefix in enumerate(("k", "M", "G", "T"), 1)
-}
 app = typer.Typer(help="Look after a folder of cached shards.", no_args_is_help=True)
 Folder = Annotated[Path, typer.Argument(help="The folder of the cache.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -35,19 +27,34 @@ def _group() -> None:
 
 @app.command("ls")
 def ls(folder: Folder, json_output: Json = False) -> None:
-    """Print the shards, the one used longest ago first."""
+    """Print the shards and what they are made from, the one used longest ago first."""
     from robocache.cache import ShardStore
+    from robocache.cache.manifest import shard_names
 
     printer = Printer(json_output=json_output)
     infos = ShardStore(folder, create=False).ls()
     size_bytes = sum(info.size_bytes for info in infos)
-    shards = [_document(info) for info in infos]
+    named = shard_names(folder)
+    origins = [named.get(info.digest, (None, None)) for info in infos]
+    shards = [
+        _document(info) | {"source": source, "episode": episode}
+        for info, (source, episode) in zip(infos, origins, strict=True)
+    ]
     printer.document({"command": "cache ls", "path": str(folder), "shards": shards, "size_bytes": size_bytes})
     if json_output:
         return
     if infos:
-        rows = [(info.digest[:SHOWN_DIGITS], byte_size(info.size_bytes), _ago(info.last_used_ns)) for info in infos]
-        printer.table(("shard", "size", "last used"), rows)
+        rows = [
+            (
+                info.digest[:SHOWN_DIGITS],
+                source or "-",
+                episode or "-",
+                byte_size(info.size_bytes),
+                _ago(info.last_used_ns),
+            )
+            for info, (source, episode) in zip(infos, origins, strict=True)
+        ]
+        printer.table(("shard", "source", "episode", "size", "last used"), rows, left=3)
     printer.say(f"{_counted(len(infos))}, {byte_size(size_bytes)}")
 
 
@@ -98,8 +105,9 @@ def gc(
 ) -> None:
     """Remove what killed writers left, and with --limit the shards used longest ago that nobody has open."""
     from robocache.cache import ShardStore
+    from robocache.cache.sizes import size_bytes
 
-    limit_bytes = None if limit is None else parse_size(limit)
+    limit_bytes = None if limit is None else size_bytes(limit, "--limit")
     printer = Printer(json_output=json_output)
     collected = ShardStore(folder, create=False).gc(limit_bytes)
     freed_bytes = sum(info.size_bytes for info in collected.evicted)
@@ -121,15 +129,6 @@ def gc(
     printer.say(f"{byte_size(collected.left_bytes)} stay")
     if limit_bytes is not None and collected.left_bytes > limit_bytes:
         printer.say(f"more than {byte_size(limit_bytes)}: the others are open")
-
-
-def parse_size(text: str) -> int:
-    """Bytes of such as "20GB" or "512 MiB"."""
-    match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]*)\s*", text, re.ASCII)
-    unit = None if match is None else _UNITS.get(match[2].replace("K", "k"))
-    if match is None or unit is None:
-        raise ArgumentError(f"--limit must be a size such as 20GB, 512MiB or 0, got {text!r}")
-    return int(Fraction(match[1]) * unit)
 
 
 def _document(info: ShardInfo) -> dict[str, object]:

@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -48,6 +48,10 @@ class Printer:
     def say(self, text: str = "") -> None:
         """Print a line for people."""
         self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+    def hint(self, text: str) -> None:
+        """Print a line for people on stderr, whatever was asked for."""
+        _console(stderr=True).print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
         """Print a table for people; the first `left` columns are text, the others numbers."""
@@ -92,7 +96,13 @@ class Printer:
 
             yield step
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task(label, total=total)
 

@@ -14,6 +14,7 @@ import torch
 
 from robocache import __version__
 from robocache.align import Align, AlignedEpisode, Rate, align_episode
+from robocache.align.absent import stand_in
 from robocache.align.lerobot import LeRobotWriter, feature_name
 from robocache.cli.console import Advance, skipped_streams
 from robocache.cli.voxels import VoxelBox, VoxelScans, voxelize_scans
@@ -21,7 +22,7 @@ from robocache.errors import ArgumentError, BackendUnavailableError
 from robocache.ops import is_cuda_available
 from robocache.ops.installation import cuda_problem
 from robocache.readers import Recording, StreamStatistics, stream_statistics
-from robocache.records import Episode
+from robocache.records import Episode, RecordedStream
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,13 @@ class Settings:
     """What the user asked for.
 
     Args:
-        rate: The clock.
+        rate: The clock; the frames a second of the dataset, where the description's clock follows a stream.
         span: As for `Align`.
         streams: Names in the recording, or None for all.
         backend: "cuda", "native", "pytorch", or None for the best.
         voxel_size: Metres, 1e-6 to 1e6.
         task: What the robot does; None: what the recording says.
+        description: Which clock, streams and policies; None: `rate`, `span` and every stream.
     """
 
     rate: Rate
@@ -43,10 +45,30 @@ class Settings:
     backend: str | None = None
     voxel_size: float = 0.1
     task: str | None = None
+    description: Align | None = None
 
     def __post_init__(self) -> None:
         if not 1e-6 <= self.voxel_size <= 1e6:  # also true for NaN
             raise ArgumentError(f"voxel size must be 0.000001 to 1000000 metres, got {self.voxel_size!r}")
+
+    @property
+    def spec(self) -> Align:
+        """Which clock, streams and policies."""
+        return self.description or Align(self.rate, span=self.span)
+
+    @property
+    def sources(self) -> tuple[str, ...] | None:
+        """The streams to read; None for all, also where some may be missing."""
+        if self.description is None or self.description.streams is None:
+            return self.streams
+        wanted = self.description.streams.values()
+        return None if self.optional_sources else tuple(dict.fromkeys(source.source for source in wanted))
+
+    @property
+    def optional_sources(self) -> set[str]:
+        """The streams that an episode may lack."""
+        streams = self.spec.streams or {}
+        return {source.source for source in streams.values() if source.optional}
 
     @property
     def device(self) -> str:
@@ -67,7 +89,7 @@ class ConvertedEpisode:
     """One episode, before and after.
 
     Args:
-        episode: As recorded.
+        episode: As recorded; its streams by their names in the result.
         statistics: Of its streams.
         aligned: On the clock.
         voxels: By cloud stream.
@@ -92,6 +114,7 @@ class Conversion:
         default_factory=lambda: dict.fromkeys(("read", "align", "voxelize", "write"), 0.0)
     )
     samples: int = 0
+    like: dict[str, RecordedStream] = field(default_factory=dict)  # what optional streams look like
     warm_s: float | None = None  # aligning the first episode again, when that was measured
 
     @property
@@ -112,7 +135,7 @@ class Conversion:
         seconds = []
         for _ in range(repeats):
             start = time.perf_counter()
-            _align(self.first.episode, self.settings)
+            _align(self.first.episode, self)
             seconds.append(time.perf_counter() - start)
         self.warm_s = sorted(seconds)[repeats // 2]
 
@@ -124,7 +147,8 @@ class Conversion:
             "source": self.source,
             "format": self.format,
             "rate_hz": float(self.settings.rate.hz),
-            "span": self.settings.span,
+            "span": self.settings.spec.span,
+            "spec": self.settings.spec.to_yaml(),
             "device": self.settings.device,
             "frames": self.frames,
             "samples": self.samples,
@@ -149,6 +173,7 @@ def convert(
     conversion = Conversion(settings, recording.path, recording.format)
     chosen = range(len(recording.episode_names)) if episodes is None else episodes
     boxes: dict[str, VoxelBox] = {}
+    _learn(recording, conversion, chosen)
     extra = {"version": __version__, "source": recording.path, "format": recording.format}
     with LeRobotWriter(folder, settings.rate.exact_hz, extra=extra) as writer:
         for index in chosen:
@@ -172,7 +197,7 @@ def episode_document(converted: ConvertedEpisode) -> dict[str, Any]:
         valid, age_ns = aligned.valid[name].cpu().numpy(), aligned.age_ns[name]
         policy = aligned.policies[name]
         streams[name] = {
-            "feature": feature_name(name),
+            "feature": feature_name(name, is_image=name in aligned.images),
             "samples": measured.count,
             "policy": type(policy).__name__,
             **dataclasses.asdict(policy),
@@ -189,6 +214,7 @@ def episode_document(converted: ConvertedEpisode) -> dict[str, Any]:
         "end_ns": int(aligned.times_ns[-1]),
         "recorded_ns": converted.episode.end_ns - converted.episode.start_ns,
         "streams": streams,
+        "absent": list(aligned.absent),
         "skipped": skipped_streams(converted.episode.attributes),
     }
 
@@ -198,16 +224,22 @@ def _convert_episode(
 ) -> ConvertedEpisode:
     settings = conversion.settings
     with _timed(conversion, "read"):
-        episode = recording.read_episode(index, settings.streams)
+        recorded = recording.read_episode(index, settings.sources)
+        episode = _renamed(recorded, settings.spec)
         statistics = tuple(stream_statistics(stream) for stream in episode.streams.values())
     conversion.samples += sum(measured.count for measured in statistics)
     with _timed(conversion, "align"):
-        aligned = _align(episode, settings)
+        aligned = _align(recorded, conversion)
     voxels: dict[str, VoxelScans] = {}
     with _timed(conversion, "voxelize"):
         for name, scans in aligned.scans.items():
+            if name in aligned.absent:
+                continue
+            box = boxes.get(name)
+            if box is None and scans.voxelize is not None:
+                box = VoxelBox.of(name, scans.voxelize)
             voxels[name] = voxelize_scans(
-                scans, settings.voxel_size, box=boxes.get(name), backend=settings.backend, device=settings.device
+                scans, settings.voxel_size, box=box, backend=settings.backend, device=settings.device
             )
             # One box for all episodes, so that their grids can be compared.
             boxes[name] = voxels[name].box
@@ -215,9 +247,32 @@ def _convert_episode(
     return ConvertedEpisode(episode, statistics, aligned, voxels)
 
 
-def _align(episode: Episode, settings: Settings) -> AlignedEpisode:
-    spec = Align(settings.rate, span=settings.span)
-    aligned = align_episode(episode, spec, backend=settings.backend, device=settings.device)
+def _renamed(episode: Episode, spec: Align) -> Episode:
+    if spec.streams is None:
+        return episode
+    streams = {
+        name: dataclasses.replace(episode.streams[source.source], name=name)
+        for name, source in spec.streams.items()
+        if source.source in episode.streams
+    }
+    return dataclasses.replace(episode, streams=streams)
+
+
+def _learn(recording: Recording, conversion: Conversion, chosen: Collection[int]) -> None:
+    """Find for every optional stream an episode that has it, so that the dataset's columns are known."""
+    wanted = conversion.settings.optional_sources
+    for index in chosen:
+        if wanted <= set(conversion.like):
+            return
+        streams = recording.read_episode(index).streams
+        conversion.like |= {name: stand_in(streams[name], at_ns=0) for name in wanted & set(streams)}
+
+
+def _align(episode: Episode, conversion: Conversion) -> AlignedEpisode:
+    settings = conversion.settings
+    aligned = align_episode(
+        episode, settings.spec, backend=settings.backend, device=settings.device, like=conversion.like
+    )
     _wait_for(settings.device)
     return aligned
 

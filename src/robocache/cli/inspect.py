@@ -9,12 +9,14 @@ import typer
 
 from robocache.cli.clocks import clock_offsets, offsets_text
 from robocache.cli.console import Printer, milliseconds, number, skipped_streams
+from robocache.errors import ArgumentError, OutputError
 
 if TYPE_CHECKING:
     from robocache.readers import StreamStatistics
     from robocache.records import Episode
 
 MAX_TABLES = 3
+STDOUT = Path("-")
 GAPS_SHOWN = 5
 
 
@@ -28,9 +30,14 @@ def command(
     source_rate: Annotated[
         float | None, typer.Option(metavar="HZ", help="Rate of an RLDS data set, or of HDF5 datasets without times.")
     ] = None,
+    suggest: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a description for align --spec there; - prints it, and nothing else."),
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Print streams, rates, jitter, gaps, clock offsets and missing values of a recording."""
+    from robocache.cli.suggestion import Suggestion
     from robocache.readers import open_recording, stream_statistics
 
     printer = Printer(json_output=json_output)
@@ -39,6 +46,7 @@ def command(
     rows: list[tuple[str, ...]] = []
     with open_recording(path, rate_hz=source_rate) as recording:
         form, names = recording.format, recording.episode_names
+        suggestion = Suggestion(str(path), form)
         with printer.progress("reading", len(names)) as advance:
             for index, name in enumerate(names):
                 episode = recording.read_episode(index)
@@ -46,10 +54,16 @@ def command(
                 if json_output:
                     documents.append(episode_document(episode, statistics))
                 rows.append(_summary(episode, statistics))
+                if suggest is not None:
+                    suggestion.see(episode, statistics)
                 # Of the others only numbers stay, so that a dataset may be larger than the memory.
                 if index == 0 or len(names) <= MAX_TABLES:
                     shown.append((episode, statistics))
                 advance(name)
+    if suggest is not None:
+        _write(suggest, suggestion.text(), printer, json_output=json_output)
+        if suggest == STDOUT:
+            return
     printer.document({"path": str(path), "format": form, "episodes": documents})
     if not json_output:
         printer.say(f"{path}: {form}, {len(names)} episode{'s' * (len(names) != 1)}")
@@ -57,6 +71,22 @@ def command(
         if len(shown) < len(names):
             printer.say("\nall episodes (streams as in the first)")
             printer.table(("episode", "duration", "samples", "gaps"), rows)
+
+
+def _write(suggest: Path, text: str, printer: Printer, *, json_output: bool) -> None:
+    if suggest == STDOUT:
+        if json_output:
+            raise ArgumentError("--suggest - and --json both print a document; name a file for one of them")
+        printer.say(text.rstrip("\n"))
+        return
+    try:
+        with suggest.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise OutputError(f"{suggest}: exists; name a new file") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{suggest}: cannot be written ({reason}); name a file that you may write") from error
 
 
 def episode_document(episode: Episode, statistics: list[StreamStatistics]) -> dict[str, Any]:
@@ -79,6 +109,7 @@ def episode_document(episode: Episode, statistics: list[StreamStatistics]) -> di
             "duplicate_stamps": measured.duplicates,
             "clock_offsets_ns": {name: vars(offset) for name, offset in clock_offsets(stream).items()},
             "nan_fraction": measured.nan_fraction,
+            "image_shape": None if measured.image_shape is None else list(measured.image_shape),
         }
     return {"name": episode.name, "streams": streams, "skipped": skipped_streams(episode.attributes)}
 
@@ -101,6 +132,9 @@ def print_streams(printer: Printer, episode: Episode, statistics: list[StreamSta
 def _row(episode: Episode, measured: StreamStatistics) -> tuple[str, ...]:
     stream = episode.streams[measured.name]
     holds = f"{stream.kind} {stream.values.dtype}[{stream.values.shape[1]}]"
+    if stream.kind == "image":
+        height, width, _ = measured.image_shape or ("?", "?", 3)
+        holds = f"image {height}x{width}"
     return (
         measured.name,
         holds,

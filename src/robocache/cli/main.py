@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from robocache import __version__
-from robocache.cli import align, bench, cache, demo, doctor, inspect, self_test
+from robocache.cli import align, bench, build, cache, demo, doctor, inspect, self_test
 from robocache.cli.console import print_error
 from robocache.errors import RoboCacheError
 
@@ -77,6 +77,7 @@ app = typer.Typer(
 app.command("demo")(demo.command)
 app.command("inspect")(inspect.command)
 app.command("align")(align.command)
+app.command("build")(build.command)
 app.command("doctor")(doctor.command)
 app.command("self-test")(self_test.command)
 app.add_typer(bench.app, name="bench")

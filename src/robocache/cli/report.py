@@ -45,7 +45,9 @@ def report(conversion: Conversion, *, title: str = "", extra_sections: Sequence[
     about = (
         f"{conversion.source} ({conversion.format}), aligned to {rate} and written as a LeRobot v3.0 dataset. {intro}"
     )
-    shown = list(converted.statistics)[:MAX_STREAMS]
+    # A window has no single value a frame that could be drawn.
+    drawable = [measured for measured in converted.statistics if converted.aligned.valid[measured.name].dim() == 1]
+    shown = drawable[:MAX_STREAMS]
     sections = [
         page.section("What was recorded", _recorded_text(conversion), _recorded_table(converted)),
         page.section("What became of it", "", _aligned_table(conversion)),
@@ -152,7 +154,7 @@ def _stream_card(converted: ConvertedEpisode, measured: StreamStatistics) -> str
 
 def _key(stream: RecordedStream) -> str:
     names = stream.columns or tuple(f"column {column}" for column in range(stream.values.shape[1]))
-    if stream.kind == "points":
+    if stream.kind in ("points", "image"):
         return ""
     shown = "".join(
         f'<span class="key" style="background:var(--s{index})"></span><span class="soft">{escape(name)}</span>'

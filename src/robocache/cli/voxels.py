@@ -14,7 +14,7 @@ from robocache.errors import ArgumentError
 from robocache.ops import voxelize_pointcloud
 
 if TYPE_CHECKING:
-    from robocache.align import AlignedScans
+    from robocache.align import AlignedScans, Voxelize
 
 Counts = npt.NDArray[np.int64]
 MAX_CELLS = 512  # along an axis
@@ -62,6 +62,21 @@ class VoxelBox:
         x, y, z = (first * voxel_size).tolist()
         nx, ny, nz = size.astype(np.int64).tolist()
         return cls((x, y, z), voxel_size, (nx, ny, nz))
+
+    @classmethod
+    def of(cls, name: str, voxelize: Voxelize) -> VoxelBox:
+        """The box that a description asks for.
+
+        Raises:
+            ArgumentError: Its voxels are no cubes, or more than `MAX_CELLS` along an axis.
+        """
+        arguments = voxelize.arguments
+        size, cells = arguments["voxel_size"], arguments["grid_size"]
+        edges = set(size) if isinstance(size, tuple) else {size}
+        if len(edges) > 1 or max(cells) > MAX_CELLS:
+            message = f"streams[{name!r}].then asks for {cells} voxels of {size}"
+            raise ArgumentError(f"{message}; files hold cubes, at most {MAX_CELLS} along an axis")
+        return cls(arguments["grid_min"], float(edges.pop()), cells)
 
 
 @dataclass(frozen=True)

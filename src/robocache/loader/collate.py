@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,16 +43,16 @@ class Collate:
         self._threads = threads
         self._place: dict[Key, int] = {key: place for place, key in enumerate(layout.slots)}
 
-    def fill(self, source: Episodes, buffer: torch.Tensor, episodes: Integers, frames: Integers) -> None:
+    def fill(self, source: Episodes, tensors: Mapping[Key, torch.Tensor], episodes: Integers, frames: Integers) -> None:
         """Write the batch of these samples.
 
         Args:
             source: Where the episodes lie.
-            buffer: uint8 on the CPU, of `layout.nbytes(len(episodes))`.
+            tensors: On the CPU, by slot: `layout.tensors` of a buffer.
             episodes: [sample] of the joined datasets.
             frames: [sample] first frames.
         """
-        out = {key: part.numpy() for key, part in self._layout.tensors(buffer, len(episodes)).items()}
+        out = {key: part.numpy() for key, part in tensors.items()}
         dataset = self._joined.dataset_of(episodes)
         out["dataset", ""][:] = dataset
         out["episode", ""][:] = episodes - self._joined.first_episode[dataset]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -37,15 +38,15 @@ class Slot:
     dtype: np.dtype[Any]
     shape: tuple[int, ...] = ()
 
-    @property
+    @cached_property
     def key(self) -> Key:
         """What the slot is found by."""
         return self.role, self.name
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Bytes of one row."""
-        return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+        return self.dtype.itemsize * math.prod(self.shape)
 
 
 def array_of(arrays: EpisodeArrays, key: Key) -> npt.NDArray[Any] | None:

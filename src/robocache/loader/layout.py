@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,9 +36,10 @@ class Field:
     shape: tuple[int, ...]
     starts_late: bool = False
 
-    def nbytes(self, samples: int) -> int:
-        """Bytes of a batch of so many samples."""
-        return samples * int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+    @cached_property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 class Layout:
@@ -62,7 +64,7 @@ class Layout:
 
     def nbytes(self, samples: int) -> int:
         """Bytes of the buffer for so many samples."""
-        return sum(_up(field.nbytes(samples)) for field in self.fields)
+        return sum(_up(samples * field.sample_bytes) for field in self.fields)
 
     def tensors(self, buffer: Tensor, samples: int) -> dict[Key, Tensor]:
         """The buffer's parts, by slot.
@@ -73,7 +75,7 @@ class Layout:
         """
         found, start = {}, 0
         for field in self.fields:
-            size = field.nbytes(samples)
+            size = samples * field.sample_bytes
             found[field.key] = buffer[start : start + size].view(field.dtype).view(samples, *field.shape)
             start += _up(size)
         return found

@@ -139,9 +139,10 @@ class HostMaker:
             claim = room.claim(size + more)
             claim.wait()
             buffer = torch.empty(size, dtype=torch.uint8, pin_memory=self._pool is None)
-        host.collate.fill(host.source, buffer, episodes, frames)
+        tensors = host.layout.tensors(buffer, len(samples))
+        host.collate.fill(host.source, tensors, episodes, frames)
         voxels, points = points_of(host, clouds, episodes, lambda tensor: tensor)
-        return Made(host.layout.batch(host.layout.tensors(buffer, len(samples)), voxels, points), claim)
+        return Made(host.layout.batch(tensors, voxels, points), claim)
 
     def close(self) -> None:
         """Free the buffers that wait."""
@@ -183,7 +184,7 @@ class CudaMaker:
         if copied is not None:
             copied.synchronize()  # only then may the stage be written again
         stage = self._stages[turn][:size]
-        host.collate.fill(host.source, stage, episodes, frames)
+        host.collate.fill(host.source, host.layout.tensors(stage, len(samples)), episodes, frames)
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             buffer = torch.empty(size, dtype=torch.uint8, device=self._device)
             buffer.copy_(stage, non_blocking=True)

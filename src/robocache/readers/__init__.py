@@ -8,10 +8,19 @@ A file is hostile until it is read: declared sizes are checked against the file 
 believed, and whatever is wrong with it is one `RecordingError` that names the file and the place.
 """
 
+from robocache.readers.decoders import limit_open_decoders
 from robocache.readers.limits import Limits
 from robocache.readers.recognise import open_recording
 from robocache.readers.recording import Recording
 from robocache.readers.statistics import StreamStatistics, stream_statistics
 from robocache.readers.synthetic import SyntheticRobot
 
-__all__ = ["Limits", "Recording", "StreamStatistics", "SyntheticRobot", "open_recording", "stream_statistics"]
+__all__ = [
+    "Limits",
+    "Recording",
+    "StreamStatistics",
+    "SyntheticRobot",
+    "limit_open_decoders",
+    "open_recording",
+    "stream_statistics",
+]

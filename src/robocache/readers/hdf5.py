@@ -11,10 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError, UnknownFormatError
+from robocache.readers.hdf5_images import image_frames
 from robocache.readers.hdf5_layout import TimeAxis, flavour_of, kind_and_columns, nanoseconds, time_axis
 from robocache.readers.hdf5_tree import COPY, Hdf5File
 from robocache.readers.limits import MAX_RATE_HZ, MIN_RATE_HZ, Limits
-from robocache.readers.recording import OpenRecording, ascending_stream, requested_streams, synthetic_times_ns
+from robocache.readers.recording import (
+    OpenRecording,
+    ascending_stream,
+    image_stream,
+    requested_streams,
+    synthetic_times_ns,
+)
+from robocache.readers.stills import StillFrames
 from robocache.records import Episode, Int64, RecordedStream
 
 if TYPE_CHECKING:
@@ -32,7 +40,10 @@ class Hdf5Recording(OpenRecording):
     otherwise); else t = k / rate, on a clock called "synthetic", with the rate from `rate_hz`, from an attribute of
     the file (`sampling_rate`, ...), from robomimic's `control_freq`, or 50 Hz, at which ALOHA records.
 
-    Other datasets (images, texts, odd lengths) are listed in the episode's attributes under "skipped".
+    Pictures, [images, height, width, 3] uint8, and JPEG or PNG in rows of bytes, which may be padded, are streams of
+    images, read and decoded when they are asked for.
+
+    Other datasets (texts, odd lengths) are listed in the episode's attributes under "skipped".
 
     Args:
         path: The file.
@@ -64,6 +75,7 @@ class Hdf5Recording(OpenRecording):
         self._check_episode(index)
         prefix = self._flavour.prefix(index)
         datasets, skipped = _below(prefix, self._tree.datasets), _below(prefix, self._tree.skipped)
+        frames = self._images(prefix, datasets, skipped)
         axes: dict[str, TimeAxis] = {}
         for name in datasets:
             axis = time_axis(name, datasets, self._rate_hz)
@@ -78,25 +90,50 @@ class Hdf5Recording(OpenRecording):
                 remedy = "give a rate: open_recording(path, rate_hz=...), or --source-rate on the command line"
             raise UnknownFormatError(self.path, f"has no stream with a time ({reasons})", remedy=remedy)
         names = requested_streams(self.path, streams, axes)
-        made = self._streams(names, prefix, datasets, axes)
+        made = self._streams(names, prefix, datasets, axes, frames)
         attributes = self._attributes(prefix, skipped)
         return Episode(self.episode_names[index], made, self.path, attributes)
 
+    def _images(self, prefix: str, datasets: dict[str, Dataset], skipped: dict[str, str]) -> dict[str, StillFrames]:
+        """What decodes the datasets of images, which are added to the others; why some cannot be goes to `skipped`."""
+        images = _below(prefix, self._tree.images)
+        frames: dict[str, StillFrames] = {}
+        for name, dataset in [*images.items(), *datasets.items()]:
+            found = image_frames(self._file, dataset, prefix + name) if name in images or dataset.ndim == 2 else None
+            if isinstance(found, str):
+                skipped[name] = found
+                datasets.pop(name, None)
+            elif found is not None:
+                frames[name] = found
+                datasets[name] = dataset
+            elif name in images:
+                skipped[name] = f"its values are {dataset.dtype}, not numbers"
+        return frames
+
     def _streams(
-        self, names: tuple[str, ...], prefix: str, datasets: Mapping[str, Dataset], axes: Mapping[str, TimeAxis]
+        self,
+        names: tuple[str, ...],
+        prefix: str,
+        datasets: Mapping[str, Dataset],
+        axes: Mapping[str, TimeAxis],
+        frames: Mapping[str, StillFrames],
     ) -> dict[str, RecordedStream]:
         made: dict[str, RecordedStream] = {}
         stamps: dict[str, Int64] = {}
         held = 0
         for name in names:
-            values = self._file.read(datasets[name], prefix + name)
             axis = axes[name]
+            # Numbers first: their shape is believed only when they were read.
+            values = None if name in frames else self._file.read(datasets[name], prefix + name)
             if axis.dataset is None:
-                times_ns = self._synthetic(axis, len(values), prefix + name)
+                times_ns = self._synthetic(axis, datasets[name].shape[0], prefix + name)
             else:
                 if axis.dataset not in stamps:
                     stamps[axis.dataset] = self._stamps(datasets[axis.dataset], prefix + axis.dataset)
                 times_ns = stamps[axis.dataset]
+            if values is None:
+                made[name] = image_stream(name, frames[name], {axis.clock: times_ns}, axis.clock)
+                continue
             kind, columns = kind_and_columns(self._file, datasets[name], name, self._flavour.name)
             made[name] = ascending_stream(name, values, {axis.clock: times_ns}, axis.clock, columns=columns, kind=kind)
             held += made[name].nbytes

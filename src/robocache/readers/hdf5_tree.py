@@ -36,11 +36,13 @@ class Tree:
         datasets: Numbers with one or two axes, ready for `Hdf5File.read`.
         groups: All groups; the root is "".
         skipped: Everything else, with the reason.
+        images: Pictures as [images, height, width, 3] uint8, or JPEG and PNG as one string of bytes each.
     """
 
     datasets: dict[str, Dataset] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    images: dict[str, Dataset] = field(default_factory=dict)
 
 
 class Hdf5File:
@@ -127,7 +129,10 @@ class Hdf5File:
             shape, dtype = member.shape, member.dtype
         if is_outside:
             raise self._outside(full, "keeps its numbers in another file, or in another dataset")
-        if shape is None or dtype.kind not in NUMBERS or dtype.itemsize > 8:
+        is_picture = shape is not None and len(shape) == 4 and shape[3] == 3 and dtype == np.uint8
+        if is_picture or (dtype.kind == "S" and shape is not None and len(shape) == 1):
+            found.images[full] = member
+        elif shape is None or dtype.kind not in NUMBERS or dtype.itemsize > 8:
             found.skipped[full] = f"its values are {dtype}, not numbers"
         elif len(shape) not in (1, 2):
             found.skipped[full] = f"it has {len(shape)} axes, not one or two"
@@ -137,6 +142,23 @@ class Hdf5File:
     def _outside(self, full: str, problem: str) -> DamagedRecordingError:
         remedy = "a recording must be whole in one file: copy that data into it"
         return DamagedRecordingError(self.path, problem, place=f"object {full}", remedy=remedy)
+
+    def rows(self, dataset: Dataset, full: str, start: int, stop: int) -> npt.NDArray[np.generic]:
+        """Some rows of a dataset, as they are.
+
+        Raises:
+            RecordingLimitError: They, or a chunk, are larger than the limits allow.
+            DamagedRecordingError: HDF5 cannot read it.
+        """
+        with self.damage_named(full):
+            row_bytes = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+            chunk = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
+        if max((stop - start) * row_bytes, chunk) > self.limits.block_bytes:
+            problem = f"declares chunks of {chunk} bytes, or rows of {row_bytes}; {self.limits.block_bytes} are allowed"
+            remedy = "open it with larger Limits(...) if you trust it"
+            raise RecordingLimitError(self.path, problem, place=f"dataset {full}", remedy=remedy)
+        with self.damage_named(full):
+            return np.asarray(dataset[start:stop])
 
     def read(self, dataset: Dataset, full: str) -> npt.NDArray[np.generic]:
         """All values of a dataset, [rows, dim], native byte order; one axis becomes a column.

@@ -1,6 +1,6 @@
-"""LeRobot datasets, v3.0 and v2.1: their low-dimensional columns, with pyarrow alone.
+"""LeRobot datasets, v3.0 and v2.1: their low-dimensional columns with pyarrow alone, their videos with PyAV.
 
-Videos and images are not read here; they are listed under "skipped".
+Images inside Parquet files are not read; they are listed under "skipped".
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from robocache.errors import DamagedRecordingError, RecordingLimitError
+from robocache.errors import DamagedRecordingError, RecordingLimitError, RecordingNotFoundError
 from robocache.readers.lerobot_meta import CLOCK_COLUMNS, Dataset, EpisodeEntry, Feature, open_dataset
 from robocache.readers.lerobot_table import CHECK, column_numbers, read_columns
 from robocache.readers.limits import REACH_NS, Limits
-from robocache.readers.recording import OpenRecording, ascending_stream, requested_streams
+from robocache.readers.recording import OpenRecording, ascending_stream, image_stream, requested_streams
+from robocache.readers.sources import EpisodeSources
+from robocache.readers.video import VideoFiles, VideoFrames
 from robocache.records import Episode, Int64, RecordedStream
 
 
@@ -27,6 +29,10 @@ class LeRobotRecording(OpenRecording):
     "frame_index / fps", exact in nanoseconds from the start of the episode; the file's own float32 `timestamp`, whose
     steps are 0.1 ms after 1024 s, is kept as the clock "timestamp". Where a dataset has no `frame_index`, "timestamp"
     is the clock used.
+
+    A feature of dtype "video" is a stream of images: row k is the frame shown nearest the row's own timestamp, counted
+    from where the episode begins in its file, and at most half a frame away from it. It is decoded when it is read,
+    and PyAV is needed only then. A video whose file is not there is listed under "skipped".
 
     Args:
         path: The folder that holds meta/info.json.
@@ -40,10 +46,12 @@ class LeRobotRecording(OpenRecording):
         self._limits = limits
         # A v3.0 file holds many episodes, which are mostly read in order: the columns read last are kept.
         self._last: tuple[Path, list[str], pa.Table] | None = None
+        self._videos = VideoFiles(limits)
 
     def close(self) -> None:
         """Release what was read. Closing twice is allowed; reading after it raises `ClosedError`."""
         super().close()
+        self._videos.close()
         self._last = None
 
     def read_episode(self, index: int, streams: Collection[str] | None = None) -> Episode:
@@ -51,12 +59,20 @@ class LeRobotRecording(OpenRecording):
         self._check_episode(index)
         dataset = self._dataset
         entry = dataset.episodes[index]
-        names = requested_streams(self.path, streams, dataset.features)
-        table = self._rows(entry, names)
+        videos = {name: dataset.video_file(entry, name) for name in dataset.videos}
+        absent = {name: path for name, (path, _) in videos.items() if not path.is_file()}
+        for name in absent.keys() & set(streams or ()):
+            raise RecordingNotFoundError(absent[name], "is missing from the dataset", remedy=CHECK)
+        available = [*dataset.features, *(name for name in videos if name not in absent)]
+        names = requested_streams(self.path, streams, available)
+        table = self._rows(entry, tuple(name for name in names if name in dataset.features))
         clocks = self._clocks(table, entry)
         clock = next(iter(clocks))
         made: dict[str, RecordedStream] = {}
         for name in names:
+            if name in videos:
+                made[name] = self._video(name, *videos[name], clocks)
+                continue
             feature = dataset.features[name]
             values = self._values(table, entry, feature)
             made[name] = ascending_stream(name, values, clocks, clock, columns=feature.columns)
@@ -64,9 +80,18 @@ class LeRobotRecording(OpenRecording):
             "task": entry.task,
             "robot": dataset.robot,
             "fps": dataset.fps,
-            "skipped": dict(dataset.skipped),
+            "skipped": dataset.skipped | {name: f"its file {path} is not there" for name, path in absent.items()},
         }
         return Episode(self.episode_names[index], made, self.path, attributes)
+
+    def episode_sources(self, index: int) -> EpisodeSources:
+        """The file with the episode's rows, and what meta/ says of them; see `NamesItsSources`."""
+        self._check_episode(index)
+        dataset = self._dataset
+        entry = dataset.episodes[index]
+        features = {name: [str(one.dtype), one.width] for name, one in dataset.features.items()}
+        place = {"episode": entry.index, "length": entry.length, "fps": dataset.fps, "features": features}
+        return EpisodeSources((dataset.data_file(entry),), place)
 
     def _rows(self, entry: EpisodeEntry, names: tuple[str, ...]) -> pa.Table:
         """The rows of an episode, found by their `episode_index` and checked against the declared length."""
@@ -92,6 +117,11 @@ class LeRobotRecording(OpenRecording):
             problem = f"episode {entry.index} takes {table.nbytes} bytes; the limit is {self._limits.episode_bytes}"
             raise RecordingLimitError(file, problem, remedy="read fewer streams, or raise Limits(episode_bytes=...)")
         return table
+
+    def _video(self, name: str, path: Path, start_s: float, clocks: dict[str, Int64]) -> RecordedStream:
+        shown_ns = clocks.get("timestamp", next(iter(clocks.values())))
+        frames = VideoFrames(self._videos, path, start_s + shown_ns / 1e9, 0.5 / self._dataset.fps)
+        return image_stream(name, frames, clocks, next(iter(clocks)))
 
     def _clocks(self, table: pa.Table, entry: EpisodeEntry) -> dict[str, Int64]:
         file = self._dataset.data_file(entry)

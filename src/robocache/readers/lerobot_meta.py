@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from string import Formatter
@@ -15,6 +15,7 @@ import numpy as np
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError, RecordingNotFoundError, UnknownFormatError
 from robocache.readers.lerobot_table import CHECK, read_columns
+from robocache.readers.lerobot_videos import video_columns, video_places
 from robocache.readers.limits import Limits
 from robocache.records import Int64
 
@@ -25,6 +26,7 @@ MAX_EPISODES = 10_000_000
 _FIELD = re.compile(r"\w+:0?\d{0,2}d?")  # of a path: its name, and the width of a number
 _Kind = TypeVar("_Kind")
 _INTEGERS = (f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+_VIDEO = "its values are video, not numbers"
 _NUMBERS = frozenset({"float16", "float32", "float64", "bool", *_INTEGERS})
 
 
@@ -47,6 +49,7 @@ class EpisodeEntry:
     task: str
     chunk: int
     file: int
+    videos: Mapping[str, tuple[int, int, float]] = field(default_factory=dict)  # chunk, file, first second in it
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,24 @@ class Dataset:
     robot: str
     data_path: str
     features: Mapping[str, Feature]
-    skipped: Mapping[str, str]
+    skipped: dict[str, str]
     episodes: tuple[EpisodeEntry, ...]
+    videos: tuple[str, ...] = ()
+    video_path: str = ""
+
+    def video_file(self, entry: EpisodeEntry, name: str) -> tuple[Path, float]:
+        """The file that holds a video of an episode, and the second in it at which the episode begins."""
+        chunk, number, start_s = entry.videos.get(name, (entry.chunk, entry.file, 0.0))
+        path = inside(
+            self.root,
+            self.video_path,
+            video_key=name,
+            chunk_index=chunk,
+            file_index=number,
+            episode_chunk=entry.chunk,
+            episode_index=entry.index,
+        )
+        return path, start_s
 
     def data_file(self, entry: EpisodeEntry) -> Path:
         """The Parquet file that holds an episode."""
@@ -131,7 +150,9 @@ def open_dataset(root: Path, limits: Limits) -> Dataset:
     fps = float(declared_fps)
     declared = _entry(root, info, "features", dict)
     features, skipped = _features(root, declared)
-    episodes = _episodes_v30(root, limits) if version == "v3.0" else _episodes_v21(root, info, limits)
+    video_path = info.get("video_path")
+    videos = [name for name, why in skipped.items() if why == _VIDEO] if isinstance(video_path, str) else []
+    episodes = _episodes_v30(root, limits, videos) if version == "v3.0" else _episodes_v21(root, info, limits)
     return Dataset(
         root=root,
         version=version,
@@ -139,7 +160,9 @@ def open_dataset(root: Path, limits: Limits) -> Dataset:
         robot=str(info.get("robot_type")),
         data_path=_entry(root, info, "data_path", str),
         features=features,
-        skipped=skipped,
+        skipped={name: why for name, why in skipped.items() if name not in videos},
+        videos=tuple(videos),
+        video_path=str(video_path),
         episodes=episodes,
     )
 
@@ -177,20 +200,24 @@ def _columns(names: object, width: int) -> tuple[str, ...]:
     return ()
 
 
-def _episodes_v30(root: Path, limits: Limits) -> tuple[EpisodeEntry, ...]:
+def _episodes_v30(root: Path, limits: Limits, videos: list[str]) -> tuple[EpisodeEntry, ...]:
     columns = ["episode_index", "length", "tasks", "data/chunk_index", "data/file_index"]
     files = sorted((root / "meta" / "episodes").glob("chunk-*/file-*.parquet"))
     if not files:
         raise DamagedRecordingError(root / "meta" / "episodes", "holds no chunk-*/file-*.parquet", remedy=CHECK)
     entries = []
     for file in files:
-        for row in read_columns(file, columns, limits).to_pylist():
+        of_videos = video_columns(videos)
+        wanted = [*columns, *(column for names in of_videos.values() for column in names)]
+        optional = wanted[len(columns) :]
+        for row in read_columns(file, wanted, limits, optional=optional).to_pylist():
             numbers = [row[name] for name in ("episode_index", "length", "data/chunk_index", "data/file_index")]
             tasks = row["tasks"]
             if not (all(isinstance(number, int) and number >= 0 for number in numbers) and isinstance(tasks, list)):
                 raise DamagedRecordingError(file, f"has the episode {str(row)[:100]}", remedy=CHECK)
             index, length, chunk, number = numbers
-            entries.append(EpisodeEntry(index, length, "; ".join(map(str, tasks)), chunk, number))
+            places = video_places(file, row, of_videos)
+            entries.append(EpisodeEntry(index, length, "; ".join(map(str, tasks)), chunk, number, places))
     return _in_order(files[0], entries)
 
 

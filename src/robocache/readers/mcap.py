@@ -10,7 +10,7 @@ without, a flipped bit inside a message is a wrong number that no reader can not
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from robocache.errors import DamagedRecordingError
 from robocache.readers.limits import REACH_NS, Limits
 from robocache.readers.mcap_records import CHANNEL, HEADER, MESSAGE, RECOVER, SCHEMA, Block, McapFile
 from robocache.readers.ros2_topic import Topic
+from robocache.readers.ros_images import ImageTopic
 from robocache.readers.topics import MessageRecording, Topics
+from robocache.records import Int64
 
 _PREFIX = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<BQHIQQ")
@@ -31,7 +33,7 @@ class _Contents:
 
     topics: Topics
     schemas: dict[int, tuple[str, str, bytes]] = field(default_factory=dict)
-    channels: dict[int, tuple[str, Topic | None]] = field(default_factory=dict)
+    channels: dict[int, tuple[str, Topic | ImageTopic | None]] = field(default_factory=dict)
     profile: str = ""
     library: str = ""
 
@@ -68,6 +70,14 @@ class McapRecording(MessageRecording):
             contents.topics.check_held()
         return contents.topics, {"profile": contents.profile, "library": contents.library}
 
+    def _payloads(self, places: Int64) -> Iterator[bytes]:
+        self._check_episode(0)
+        at, data = -1, b""
+        for block, start, size in places.tolist():
+            if block != at:
+                at, data = block, self._file.block_at(block)
+            yield data[start : start + size]
+
     def _read_block(self, block: Block, contents: _Contents) -> None:
         data, at, end = block.data, block.start, block.end
         while at < end:
@@ -102,7 +112,9 @@ class McapRecording(MessageRecording):
             return
         if log_ns > REACH_NS or publish_ns > REACH_NS:
             raise self._damage(block, at, f"a message is stamped {max(log_ns, publish_ns)} ns, after the year 2116")
-        contents.topics.add(topic, block.data[at + _MESSAGE.size : following], log_ns, publish_ns)
+        start = at + _MESSAGE.size
+        place = (block.offset, start)
+        contents.topics.add(topic, block.data[start:following], log_ns, publish_ns, place=place)
 
     def _read_definition(self, opcode: int, record: bytes, contents: _Contents) -> None:
         fields = _FieldReader(record)
@@ -119,7 +131,7 @@ class McapRecording(MessageRecording):
             if known is None:
                 contents.channels[number] = (name, self._topic(name, schema, encoding, contents))
 
-    def _topic(self, name: str, schema: int, encoding: str, contents: _Contents) -> Topic | None:
+    def _topic(self, name: str, schema: int, encoding: str, contents: _Contents) -> Topic | ImageTopic | None:
         """Where the messages of a channel go; None when they are skipped, or not asked for."""
         if schema and schema not in contents.schemas:
             raise IndexError(f"channel {name} refers to schema {schema}, which nothing before it defines")

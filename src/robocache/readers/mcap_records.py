@@ -7,6 +7,7 @@ the summary. The summary itself is not used: a message is where it is, whatever 
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -95,7 +96,24 @@ class McapFile:
         if length > self.limits.block_bytes:
             problem = f"a record of {length} bytes is larger than the limit of {self.limits.block_bytes}"
             raise RecordingLimitError(self.path, problem, offset=at, remedy="raise Limits(block_bytes=...)")
-        content = self._read(length, at, "record")
+        return self._parsed(opcode, prefix, self._read(length, at, "record"), at)
+
+    def block_at(self, at: int) -> bytes:
+        """The data of a block that `blocks` gave, read again; from any thread, and from a forked process.
+
+        Raises:
+            DamagedRecordingError: It is no longer there.
+        """
+        number = self._file.fileno()
+        prefix = os.pread(number, _PREFIX.size, at)
+        opcode, length = _PREFIX.unpack(prefix) if len(prefix) == _PREFIX.size else (0, 0)
+        content = os.pread(number, length, at + _PREFIX.size) if length <= self._size else b""
+        if opcode not in _CONTENT or len(content) != length:
+            raise self._damage("changed while it was read", at)
+        return self._parsed(opcode, prefix, content, at).data
+
+    def _parsed(self, opcode: int, prefix: bytes, content: bytes, at: int) -> Block:
+        length = len(content)
         if opcode != CHUNK:
             return Block(prefix + content, 0, len(prefix) + length, at, is_chunk=False)
         if length < _CHUNK.size:

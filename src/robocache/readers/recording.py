@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from robocache.errors import ArgumentError, ClosedError, RecordingNotFoundError, UnknownStreamError
 from robocache.readers.limits import REACH_NS
-from robocache.records import Episode, Int64, Kind, RecordedStream
+from robocache.records import Episode, Frames, Int64, Kind, RecordedStream
 
 
 @runtime_checkable
@@ -152,6 +153,13 @@ def ascending_stream(
         values = values[order]
         clocks = {other: stamps[order] for other, stamps in clocks.items()}
     return RecordedStream(name, values, clocks[clock], dict(clocks), clock, columns, kind)
+
+
+def image_stream(name: str, frames: Frames, clocks: Mapping[str, Int64], clock: str) -> RecordedStream:
+    """A stream of images, number k at row k of every clock, ordered by `clock`."""
+    numbers = np.arange(len(frames), dtype=np.int64)[:, None]
+    ordered = ascending_stream(name, numbers, clocks, clock, columns=("frame",), kind="image")
+    return dataclasses.replace(ordered, frames=frames)
 
 
 def ascending_cloud(

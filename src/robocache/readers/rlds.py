@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError, UnknownFormatError
+from robocache.readers.images import ImageError, Uint8, image_shape, is_image
 from robocache.readers.limits import Limits
-from robocache.readers.recording import OpenRecording, ascending_stream, requested_streams, synthetic_times_ns
+from robocache.readers.recording import (
+    OpenRecording,
+    ascending_stream,
+    image_stream,
+    open_binary,
+    requested_streams,
+    synthetic_times_ns,
+)
 from robocache.readers.rlds_info import check_counts
+from robocache.readers.sources import EpisodeSources
+from robocache.readers.stills import StillFrames, decoded_each
 from robocache.readers.tf_example import ExampleError, Feature, read_features
 from robocache.readers.tfrecord import COPY, Record, index_records, read_record
-from robocache.records import Episode, RecordedStream
+from robocache.records import Episode, Int64, RecordedStream
 
 _STEPS = "steps/"
 _FLAGS = ("steps/is_first", "steps/is_last", "steps/is_terminal")
-_IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _MAX_TEXT_BYTES = 4096
 _RAGGED = "/ragged_"  # how TensorFlow Datasets calls the parts of lists in lists
@@ -34,7 +43,7 @@ class RldsRecording(OpenRecording):
     A stream is a feature of numbers with a value, or as many values each, for every step: "observation/state",
     "action", "reward", "is_first". The format has no times: t = k / rate, on the clock "synthetic". Texts, such as
     "language_instruction" (which is the "task" too), and what is said once for an episode ("episode_metadata/...")
-    are attributes; encoded images are listed under "skipped".
+    are attributes. Encoded images (JPEG, PNG) are streams of images, read from the file and decoded when asked for.
 
     A file that was cut between two records is whole to TFRecord; where a dataset_info.json lies beside it, the number
     of its records is compared with the one declared there.
@@ -69,6 +78,12 @@ class RldsRecording(OpenRecording):
             at = record.offset + error.offset
             raise DamagedRecordingError(record.path, error.problem, offset=at, remedy=COPY) from error
 
+    def episode_sources(self, index: int) -> EpisodeSources:
+        """The file with the episode's record; see `NamesItsSources`."""
+        self._check_episode(index)
+        record = self._record(index)
+        return EpisodeSources((record.path,), {"offset": record.offset})
+
     def _record(self, index: int) -> Record:
         number = bisect_right(self._ends, index)
         path, offsets, lengths = self._files[number]
@@ -81,6 +96,7 @@ class RldsRecording(OpenRecording):
         attributes: dict[str, object] = {}
         available: dict[str, Feature] = {}
         skipped: dict[str, str] = {}
+        shapes: dict[str, tuple[int, int, int]] = {}
         for full, feature in sorted(features.items()):
             name, is_step = full.removeprefix(_STEPS), full.startswith(_STEPS)
             if _RAGGED in name:
@@ -91,7 +107,9 @@ class RldsRecording(OpenRecording):
             if feature.kind is None or feature.count == 0:
                 skipped[name] = "it has no values"
             elif feature.kind == "bytes":
-                _take_texts(name, feature, data, attributes, skipped)
+                shape = _take_bytes(name, feature, data, attributes, skipped)
+                if shape is not None and is_step and feature.count == steps:
+                    shapes[name], available[name] = shape, feature
             elif is_step:
                 available[name] = feature
             elif feature.count == 1:
@@ -101,23 +119,52 @@ class RldsRecording(OpenRecording):
         attributes["task"] = _task(attributes)
         attributes |= {"rate_hz": self._rate_hz, "file": file, "skipped": skipped}
         names = requested_streams(self.path, requested, available)
-        made = self._streams({name: available[name] for name in names}, steps)
+        made = self._streams(index, {name: available[name] for name in names}, shapes, steps)
         return Episode(self.episode_names[index], made, self.path, attributes)
 
-    def _streams(self, features: dict[str, Feature], steps: int) -> dict[str, RecordedStream]:
-        held = sum(8 * (feature.count + steps) for feature in features.values())
+    def _streams(
+        self, index: int, features: dict[str, Feature], shapes: dict[str, tuple[int, int, int]], steps: int
+    ) -> dict[str, RecordedStream]:
+        self._check_held(features.values(), steps)
+        times_ns = self._times_ns(steps)
+        made: dict[str, RecordedStream] = {}
+        for name, feature in features.items():
+            if name in shapes:
+                frames = self._images(index, name, feature, shapes[name])
+                made[name] = image_stream(name, frames, {"synthetic": times_ns}, "synthetic")
+            else:
+                values = feature.numbers().reshape(steps, -1)
+                made[name] = ascending_stream(name, values, {"synthetic": times_ns}, "synthetic")
+        return made
+
+    def _check_held(self, features: Iterable[Feature], steps: int) -> None:
+        held = sum(8 * (feature.count + steps) for feature in features)
         if held > self._limits.episode_bytes:
             problem = f"an episode's streams take up to {held} bytes, and the limit is {self._limits.episode_bytes}"
             remedy = "read fewer streams, or raise Limits(episode_bytes=...)"
             raise RecordingLimitError(self.path, problem, remedy=remedy)
+
+    def _times_ns(self, steps: int) -> Int64:
         try:
-            times_ns = synthetic_times_ns(steps, self._rate_hz)
+            return synthetic_times_ns(steps, self._rate_hz)
         except ValueError as error:
             raise DamagedRecordingError(self.path, str(error), remedy=GIVE_RATE) from error
-        return {
-            name: ascending_stream(name, feature.numbers().reshape(steps, -1), {"synthetic": times_ns}, "synthetic")
-            for name, feature in features.items()
-        }
+
+    def _images(self, index: int, name: str, feature: Feature, shape: tuple[int, int, int]) -> StillFrames:
+        record = self._record(index)
+        bounds = np.frombuffer(feature.bounds, np.int64).reshape(-1, 2) + record.offset
+
+        def payloads(numbers: Int64) -> Iterator[bytes]:
+            self._check_episode(index)
+            with open_binary(record.path) as file:
+                for start, end in bounds[numbers].tolist():
+                    file.seek(start)
+                    yield file.read(end - start)
+
+        def fetch(numbers: Int64) -> Iterator[Uint8]:
+            return decoded_each(payloads(numbers), self._limits)
+
+        return StillFrames(str(record.path), f"episode {index}, {name}, image", len(bounds), shape, fetch)
 
 
 def _step_count(features: dict[str, Feature]) -> int:
@@ -138,15 +185,26 @@ def _task(attributes: dict[str, object]) -> str | None:
     return next((text for text in found if isinstance(text, str)), None)
 
 
+def _take_bytes(
+    name: str, feature: Feature, data: bytes, attributes: dict[str, object], skipped: dict[str, str]
+) -> tuple[int, int, int] | None:
+    """The shape of images; None of texts, which become attributes, and of what is skipped."""
+    start, end = feature.bounds[:2]
+    if not is_image(data[start:end]):
+        _take_texts(name, feature, data, attributes, skipped)
+        return None
+    try:
+        return image_shape(data[start:end])
+    except ImageError as error:
+        skipped[name] = f"its first image {error}"
+        return None
+
+
 def _take_texts(
     name: str, feature: Feature, data: bytes, attributes: dict[str, object], skipped: dict[str, str]
 ) -> None:
     """A text becomes an attribute: itself where all steps have the same, else the different ones in their order."""
     bounds = np.frombuffer(feature.bounds, np.int64).reshape(-1, 2)
-    first = data[int(bounds[0, 0]) : int(bounds[0, 1])]
-    if first.startswith(_IMAGES):
-        skipped[name] = "its values are encoded images, not numbers"
-        return
     if int((bounds[:, 1] - bounds[:, 0]).max()) > _MAX_TEXT_BYTES:
         skipped[name] = f"its values are byte strings of more than {_MAX_TEXT_BYTES} bytes, not numbers"
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from typing import Any
 from robocache.readers.limits import Limits
 from robocache.readers.ros1_records import CONNECTION, MESSAGE, BagFile, Block, Header, RecordError, fields, number
 from robocache.readers.ros2_topic import Topic
+from robocache.readers.ros_images import ImageTopic
 from robocache.readers.topics import MessageRecording, Topics
+from robocache.records import Int64
 
 _UINT32 = struct.Struct("<I")
 
@@ -27,7 +29,7 @@ class _Contents:
     """What one pass over the file has found."""
 
     topics: Topics
-    connections: dict[int, tuple[str, Topic | None]] = field(default_factory=dict)
+    connections: dict[int, tuple[str, Topic | ImageTopic | None]] = field(default_factory=dict)
     counts: dict[int, Counter[int]] = field(default_factory=dict)
 
 
@@ -63,13 +65,21 @@ class Ros1Recording(MessageRecording):
         self._file.check_counts(contents.counts)
         return contents.topics, {"profile": "ros1"}
 
+    def _payloads(self, places: Int64) -> Iterator[bytes]:
+        self._check_episode(0)
+        at, data = -1, b""
+        for block, start, size in places.tolist():
+            if block != at:
+                at, data = block, self._file.block_at(block)
+            yield data[start : start + size]
+
     def _read_block(self, block: Block, contents: _Contents) -> None:
         at = 0
         while at < len(block.data):
             header, start = self._part(block, at)
             content, following = self._part(block, start)
             try:
-                self._take_record(fields(header), content, block, contents)
+                self._take_record(fields(header), content, (block, following - len(content)), contents)
             except RecordError as error:
                 raise self._file.damage(f"a record {error}", at, block) from error
             at = following
@@ -84,16 +94,17 @@ class Ros1Recording(MessageRecording):
             raise self._file.damage(f"a record declares {length} bytes, but {left} are left", at, block)
         return block.data[at + 4 : at + 4 + length], at + 4 + length
 
-    def _take_record(self, header: Header, content: bytes, block: Block, contents: _Contents) -> None:
+    def _take_record(self, header: Header, content: bytes, place: tuple[Block, int], contents: _Contents) -> None:
         kind = number(header, b"op", 1)
         if kind == MESSAGE:
-            self._take_message(header, content, block, contents)
+            self._take_message(header, content, place, contents)
         elif kind == CONNECTION:
             _take_connection(header, content, contents)
         else:
             raise RecordError(f"has the type {kind:#04x}, which a chunk does not hold")
 
-    def _take_message(self, header: Header, content: bytes, block: Block, contents: _Contents) -> None:
+    def _take_message(self, header: Header, content: bytes, place: tuple[Block, int], contents: _Contents) -> None:
+        block, start = place
         connection = number(header, b"conn", 4)
         if connection not in contents.connections:
             raise RecordError(f"is a message of connection {connection}, which nothing before it defines")
@@ -102,7 +113,8 @@ class Ros1Recording(MessageRecording):
             contents.counts.setdefault(block.offset, Counter())[connection] += 1
         topic = contents.connections[connection][1]
         if topic is not None:
-            contents.topics.add(topic, content, (stamp & 0xFFFFFFFF) * 1_000_000_000 + (stamp >> 32))
+            log_ns = (stamp & 0xFFFFFFFF) * 1_000_000_000 + (stamp >> 32)
+            contents.topics.add(topic, content, log_ns, place=(block.offset, start))
 
 
 def _take_connection(header: Header, content: bytes, contents: _Contents) -> None:

@@ -9,6 +9,7 @@ the index are not used: a message is where it is.
 from __future__ import annotations
 
 import bz2
+import os
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -107,6 +108,24 @@ class BagFile:
             if declared_messages != found_messages:
                 problem = f"the chunk there has {found_messages.total()} messages, and its index tells otherwise"
                 raise self.damage(problem, offset)
+
+    def block_at(self, at: int) -> bytes:
+        """The data of a block that `blocks` gave, read again; from any thread, and from a forked process.
+
+        Raises:
+            DamagedRecordingError: It is no longer there.
+        """
+        number_ = self._file.fileno()
+        try:
+            (length,) = _UINT32.unpack(os.pread(number_, 4, at))
+            header = fields(os.pread(number_, min(length, MAX_HEADER_BYTES), at + 4))
+            (size,) = _UINT32.unpack(os.pread(number_, 4, at + 4 + length))
+            content = os.pread(number_, min(size, self._size, self.limits.block_bytes), at + 8 + length)
+            if number(header, b"op", 1) == CHUNK:
+                return self._decompressed(header, content, at)
+            return os.pread(number_, 8 + length + size, at)
+        except (RecordError, struct.error) as error:
+            raise self.damage("changed while it was read", at) from error
 
     def damage(self, problem: str, at: int, block: Block | None = None) -> DamagedRecordingError:
         """The error for damage at a byte of the file, or of a block."""

@@ -115,7 +115,7 @@ class Topic:
             return
         parts = [part for part in RECIPES[self.type_name] if _width(layout, part)]
         group = self._group(tuple(parts), tuple(_columns(layout, part) for part in parts))
-        group.stamps.append(_with_header(layout, messages, stamps))
+        group.stamps.append(with_header(layout, messages, stamps))
         for part, collected in zip(parts, group.values, strict=True):
             values = np.concatenate([layout.values(path, messages) for path in part.paths], axis=1)
             collected.append(values)
@@ -129,7 +129,7 @@ class Topic:
             group.values[0].append(scan)
             group.counts.append(len(scan))
             self.nbytes += scan.nbytes
-        group.stamps.append(_with_header(layout, messages, stamps))
+        group.stamps.append(with_header(layout, messages, stamps))
 
     def _group(self, parts: tuple[Part, ...], columns: Shape) -> _Group:
         # The suffixes belong to the key: a lone velocity is not a lone effort.
@@ -187,7 +187,7 @@ def _columns(layout: Layout, part: Part) -> tuple[str, ...]:
     return part.columns if part.columns else tuple(str(index) for index in range(width))
 
 
-def _with_header(layout: Layout, messages: Bytes, stamps: Int64) -> Int64:
+def with_header(layout: Layout, messages: Bytes, stamps: Int64) -> Int64:
     """Columns log, publish, header; header is 0 where the message has none.
 
     Raises:

@@ -7,10 +7,12 @@ ones the definitions come from the rosbags library (the `rosbag` extra).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from robocache.errors import (
     BackendUnavailableError,
@@ -21,8 +23,10 @@ from robocache.errors import (
 from robocache.readers.limits import Limits
 from robocache.readers.recording import unreadable
 from robocache.readers.ros2_topic import PENDING_BYTES, Topic
+from robocache.readers.ros_images import ImageTopic
 from robocache.readers.rosbag2_file import Rosbag2File
 from robocache.readers.topics import MessageRecording, Topics
+from robocache.records import Int64
 
 METADATA = "metadata.yaml"
 MAX_METADATA_BYTES = 4 * 2**20
@@ -52,14 +56,21 @@ class Rosbag2Recording(MessageRecording):
 
     def _read(self, streams: Collection[str] | None) -> tuple[Topics, dict[str, Any]]:
         topics = Topics(self.path, self._limits, streams)
-        for path in self._files:
+        for number, path in enumerate(self._files):
             with Rosbag2File.opened(path, self._limits) as file:
-                self._read_file(file, topics)
+                self._read_file(file, number, topics)
         return topics, {"profile": "ros2"}
 
-    def _read_file(self, file: Rosbag2File, topics: Topics) -> None:
+    def _payloads(self, places: Int64) -> Iterator[bytes]:
+        self._check_episode(0)
+        for number in np.unique(places[:, 0]).tolist():  # numbers ascend, and with them the files
+            with Rosbag2File.opened(self._files[number], self._limits, is_known=True) as file:
+                for row_id in places[places[:, 0] == number, 1].tolist():
+                    yield file.message(row_id)
+
+    def _read_file(self, file: Rosbag2File, file_number: int, topics: Topics) -> None:
         definitions = file.definitions()
-        destinations: dict[int, Topic | None] = {}
+        destinations: dict[int, Topic | ImageTopic | None] = {}
         for number, (name, type_name, encoding) in file.topics().items():
             destinations[number] = None
             if encoding != "cdr":
@@ -68,12 +79,12 @@ class Rosbag2Recording(MessageRecording):
                 text = definitions.get(type_name) or _known_definition(self.path, type_name)
                 destinations[number] = topics.topic(name, type_name, text.encode())
         unchecked_bytes = 0
-        for index, (number, log_ns, data) in enumerate(file.messages()):
+        for index, (number, log_ns, data, row_id) in enumerate(file.messages()):
             if number not in destinations:
                 raise file.damage("messages", index, f"is of topic {number}, which the table of topics does not have")
             topic = destinations[number]
             if topic is not None:
-                topics.add(topic, data, log_ns)
+                topics.add(topic, data, log_ns, place=(file_number, row_id))
                 unchecked_bytes += len(data)
             if unchecked_bytes > PENDING_BYTES:
                 topics.check_held()

@@ -46,8 +46,13 @@ class Rosbag2File:
 
     @classmethod
     @contextmanager
-    def opened(cls, path: Path, limits: Limits) -> Iterator[Rosbag2File]:
+    def opened(cls, path: Path, limits: Limits, *, is_known: bool = False) -> Iterator[Rosbag2File]:
         """Open a file, check it, and close it at the end; whatever SQLite raises meanwhile becomes our error.
+
+        Args:
+            path: The file.
+            limits: What it may make SQLite allocate.
+            is_known: Whether it was checked before.
 
         Raises:
             DamagedRecordingError: It is no intact database with the tables of rosbag2.
@@ -63,7 +68,8 @@ class Rosbag2File:
             connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1", uri=True)
             file = cls(path, connection, size)
             file.restrict(limits)
-            file.check()
+            if not is_known:
+                file.check()
             yield file
         except (sqlite3.Error, OSError, MemoryError, UnicodeError) as error:  # SQLite quotes damaged names
             raise _translated(path, error) from error
@@ -129,15 +135,16 @@ class Rosbag2File:
         rows = self._rows(query, MAX_TOPICS)
         return {str(name): str(text) for name, encoding, text in rows if encoding == "ros2msg" and text}
 
-    def messages(self) -> Iterator[tuple[int, int, bytes]]:
-        """Topic, log time and bytes of every message, in the file's order.
+    def messages(self) -> Iterator[tuple[int, int, bytes, int]]:
+        """Topic, log time, bytes and row number of every message, in the file's order.
 
         Raises:
             DamagedRecordingError: A row that is no message, or more rows than the file can hold.
         """
         held = 0
-        for index, row in enumerate(self._connection.execute("SELECT topic_id, timestamp, data FROM messages")):
-            topic, log_ns, data = row
+        query = "SELECT topic_id, timestamp, data, rowid FROM messages"
+        for index, row in enumerate(self._connection.execute(query)):
+            topic, log_ns, data, row_id = row
             if not (type(topic) is int and type(log_ns) is int and type(data) is bytes):
                 raise self.damage("messages", index, f"has the values {_one_line(row)}, not two numbers and bytes")
             if not 0 <= log_ns <= REACH_NS:
@@ -147,7 +154,18 @@ class Rosbag2File:
                 raise self.damage(
                     "messages", index, f"and those before it hold more than the {self._size} bytes there are"
                 )
-            yield topic, log_ns, data
+            yield topic, log_ns, data, row_id
+
+    def message(self, row_id: int) -> bytes:
+        """The bytes of one message, by its row number.
+
+        Raises:
+            DamagedRecordingError: It is no longer there.
+        """
+        rows = self._connection.execute("SELECT data FROM messages WHERE rowid = ?", (row_id,)).fetchmany(1)
+        if not rows or type(rows[0][0]) is not bytes:
+            raise self.damage("messages", row_id, "changed while it was read")
+        return bytes(rows[0][0])
 
     def damage(self, table: str, index: int, problem: str) -> DamagedRecordingError:
         """The error for a row of a table."""

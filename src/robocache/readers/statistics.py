@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from robocache.errors import BackendUnavailableError
 from robocache.records import Int64, RecordedStream
 
 GAP_PERIODS = 3
@@ -33,6 +34,7 @@ class StreamStatistics:
         clock_offset_ends_ns: The same of the first and of the last hundred samples: two clocks that drift apart
             (a Husky's IMU by 15 ms in six minutes) have no single offset.
         nan_fraction: Part of the values that is NaN: 0 to 1; 0 of an empty stream.
+        image_shape: Height, width and channels of images; None of other streams, and where no library reads them.
     """
 
     name: str
@@ -48,6 +50,7 @@ class StreamStatistics:
     clock_offsets_ns: Mapping[str, float] = field(default_factory=dict)
     clock_offset_ends_ns: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     nan_fraction: float = 0.0
+    image_shape: tuple[int, int, int] | None = None
 
     @property
     def duration_ns(self) -> int:
@@ -86,12 +89,22 @@ def stream_statistics(stream: RecordedStream) -> StreamStatistics:
             for other, late in differences.items()
         },
         nan_fraction=_nan_fraction(stream.values),
+        image_shape=_image_shape(stream),
     )
 
 
 def _clock_differences_ns(clocks: Mapping[str, Int64], used: str) -> dict[str, Int64]:
     # Subtract as integers: a float64 of nanoseconds since 1970 is only good to 256 ns.
     return {other: stamps - clocks[used] for other, stamps in clocks.items() if other != used and len(stamps)}
+
+
+def _image_shape(stream: RecordedStream) -> tuple[int, int, int] | None:
+    if stream.frames is None:
+        return None
+    try:
+        return stream.frames.shape
+    except BackendUnavailableError:  # what a stream holds is known without the library that decodes it
+        return None
 
 
 def _nan_fraction(values: npt.NDArray[np.generic]) -> float:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from robocache.errors import ArgumentError, UnknownStreamError
 from robocache.readers.recording import OpenRecording, requested_streams
+from robocache.readers.sources import EpisodeSources
 from robocache.readers.synthetic_signals import Float64, Motion, Room, Waves
 from robocache.records import Episode, Int64, Kind, RecordedStream
 
@@ -91,6 +92,7 @@ class SyntheticRobot(OpenRecording):
         self.duration_s = duration_s
         self.jitter = jitter
         self.has_gaps = has_gaps
+        self._lidar_points = lidar_points
         self._room = Room.with_rays(lidar_points, seed)
 
     def read_episode(self, index: int, streams: Collection[str] | None = None) -> Episode:
@@ -100,6 +102,11 @@ class SyntheticRobot(OpenRecording):
         made = {name: self._stream(name, index) for name in names}
         attributes = {"robot": "synthetic arm", "seed": self.seed, "duration_s": self.duration_s}
         return Episode(self.episode_names[index], made, self.path, attributes)
+
+    def episode_sources(self, index: int) -> EpisodeSources:
+        """No file: the arguments that decide an episode; see `NamesItsSources`."""
+        settings = (self.seed, self.duration_s, self.jitter, self.has_gaps, self._lidar_points)
+        return EpisodeSources((), {"format": self.format, "settings": list(settings), "episode": index})
 
     def truth(self, stream: str, times_ns: Int64, *, episode: int = 0) -> Float64:
         """The true values of a stream, [T, dim] float64, at any times on the header clock, [T] int64 ns.

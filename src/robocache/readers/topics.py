@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError
@@ -13,7 +13,8 @@ from robocache.readers.ros2_layout import LayoutError
 from robocache.readers.ros2_recipes import READS
 from robocache.readers.ros2_schema import SchemaError, parse_definitions, short_name
 from robocache.readers.ros2_topic import Topic
-from robocache.records import Episode, RecordedStream
+from robocache.readers.ros_images import COMPRESSED, IMAGE, ImageTopic, Payloads
+from robocache.records import Episode, Int64, RecordedStream
 
 
 class Topics:
@@ -32,16 +33,16 @@ class Topics:
         self._limits = limits
         self._streams = streams
         self._ros1 = ros1
-        self._topics: dict[str, Topic] = {}
+        self._topics: dict[str, Topic | ImageTopic] = {}
 
     def is_wanted(self, name: str, type_name: str) -> bool:
         """Whether a topic's messages become numbers and are asked for; the reason why not goes to `skipped`."""
-        if short_name(type_name) not in READS:
+        if short_name(type_name) not in (*READS, IMAGE, COMPRESSED):
             self.skipped[name] = f"{type_name} is not a message that becomes numbers"
             return False
         return self._streams is None or any(_belongs(stream, name) for stream in self._streams)
 
-    def topic(self, name: str, type_name: str, text: bytes) -> Topic | None:
+    def topic(self, name: str, type_name: str, text: bytes) -> Topic | ImageTopic | None:
         """Where the messages of a topic go; None when they are skipped, or not asked for.
 
         Args:
@@ -59,20 +60,39 @@ class Topics:
         except SchemaError as error:
             self.skipped[name] = f"its schema cannot be understood: {error}"
             return None
-        known = self._topics.setdefault(name, Topic(name, type_name, definitions, cdr=not self._ros1))
+        kind = ImageTopic if short_name(type_name) in (IMAGE, COMPRESSED) else Topic
+        known = self._topics.setdefault(name, kind(name, type_name, definitions, cdr=not self._ros1))
         if (known.type_name, known.definitions) != (short_name(type_name), definitions):
             self.skipped[name] = f"those of its messages that are {type_name} by another definition than its first ones"
             return None
         return known
 
-    def add(self, topic: Topic, payload: bytes, log_ns: int, publish_ns: int | None = None) -> None:
+    def add(
+        self,
+        topic: Topic | ImageTopic,
+        payload: bytes,
+        log_ns: int,
+        publish_ns: int | None = None,
+        *,
+        place: tuple[int, int],
+    ) -> None:
         """Take one message.
+
+        Args:
+            topic: From `topic`.
+            payload: Its bytes.
+            log_ns: When it was recorded.
+            publish_ns: When it was sent; None where the format does not say.
+            place: Block, and start in it, where the recording finds the message again.
 
         Raises:
             DamagedRecordingError: It does not fit its definition.
         """
         try:
-            topic.add(payload, log_ns, publish_ns)
+            if isinstance(topic, ImageTopic):
+                topic.add(payload, log_ns, publish_ns, place)
+            else:
+                topic.add(payload, log_ns, publish_ns)
         except LayoutError as error:
             raise self._unfit(topic, error) from error
 
@@ -88,8 +108,11 @@ class Topics:
             remedy = "read fewer streams, or raise Limits(episode_bytes=...)"
             raise RecordingLimitError(self.path, problem, remedy=remedy)
 
-    def streams(self) -> dict[str, RecordedStream]:
+    def streams(self, payloads: Payloads) -> dict[str, RecordedStream]:
         """The streams of all topics, by name.
+
+        Args:
+            payloads: Reads messages of images again.
 
         Raises:
             DamagedRecordingError: A message that does not fit its definition.
@@ -98,13 +121,19 @@ class Topics:
         found: dict[str, RecordedStream] = {}
         for topic in self._topics.values():
             try:
-                found.update((stream.name, stream) for stream in topic.streams())
+                if isinstance(topic, ImageTopic):
+                    made = topic.streams(self.path, self._limits, payloads)
+                    if topic.why_skipped is not None:
+                        self.skipped[topic.name] = topic.why_skipped
+                else:
+                    made = topic.streams()
+                found.update((stream.name, stream) for stream in made)
             except LayoutError as error:
                 raise self._unfit(topic, error) from error
             self.check_held()
         return found
 
-    def _unfit(self, topic: Topic, error: LayoutError) -> DamagedRecordingError:
+    def _unfit(self, topic: Topic | ImageTopic, error: LayoutError) -> DamagedRecordingError:
         problem = f"a {topic.type_name} message {error}"
         remedy = "record it again, or leave the topic out with streams=[...]"
         return DamagedRecordingError(self.path, problem, place=f"topic {topic.name}", remedy=remedy)
@@ -117,9 +146,9 @@ class MessageRecording(OpenRecording, ABC):
         """Read the file, in one pass; see `Recording.read_episode`."""
         self._check_episode(index)
         topics, attributes = self._read(streams)
-        found = topics.streams()
+        found = topics.streams(self._payloads)
         if streams is not None and any(name not in found for name in streams):
-            requested_streams(self.path, streams, self._read(None)[0].streams())
+            requested_streams(self.path, streams, self._read(None)[0].streams(self._payloads))
         names = requested_streams(self.path, streams, found)
         attributes = {**attributes, "skipped": topics.skipped}
         return Episode(self.episode_names[0], {name: found[name] for name in names}, self.path, attributes)
@@ -127,6 +156,10 @@ class MessageRecording(OpenRecording, ABC):
     @abstractmethod
     def _read(self, streams: Collection[str] | None) -> tuple[Topics, dict[str, Any]]:
         """The topics of the file, and what else it says of itself."""
+
+    @abstractmethod
+    def _payloads(self, places: Int64) -> Iterator[bytes]:
+        """Messages, read again: of each its place (block and start, as given to `Topics.add`) and its bytes."""
 
 
 def _belongs(stream: str, topic: str) -> bool:

@@ -1,0 +1,186 @@
+"""An aligned episode as the arrays of a shard, and back.
+
+times_ns                  [frames] int64
+data/<feature>            numbers: [frames, *shape]; images: [images, 3, height, width] uint8; points: [points, columns]
+valid/<feature>           [frames, ...] bool
+age_ns/<feature>          [frames, ...] int64
+row/<feature>             images and points: [frames] int64, which image or scan a frame uses
+offsets/<feature>         points: [scans + 1] int64
+
+Of images and scans only those that some frame uses are kept, each once, in the order of the recording.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from robocache.align import Align, AlignedEpisode, AlignedScans, From
+from robocache.cache.dataset import Array, EpisodeArrays, Feature
+from robocache.cache.layout import Contents, damaged
+from robocache.errors import DamagedRecordingError
+from robocache.records import Episode, Int64, RecordedStream
+
+ALIGNED_VERSION = 1  # another one gives other keys: raise it whenever the same input would give other bytes
+IMAGE_SIZE = (224, 224)  # height and width of stored images, unless the alignment says another size
+_CHUNK_BYTES = 32 * 2**20  # of images as recorded: how many are decoded at once
+
+
+@dataclass(frozen=True)
+class ImagesOnClock:
+    """An image stream on the clock of the result.
+
+    Args:
+        stream: As recorded; its `frames` decode.
+        numbers: [frames] int64: which of its images each frame uses.
+        size: (height, width) to store.
+    """
+
+    stream: RecordedStream
+    numbers: Int64
+    size: tuple[int, int] = IMAGE_SIZE
+
+
+def images_on_clock(aligned: AlignedEpisode, episode: Episode, spec: Align) -> dict[str, ImagesOnClock]:
+    """The image streams of an aligned episode: aligned, they are the numbers of their images.
+
+    Args:
+        aligned: The episode on its clock.
+        episode: The same as recorded.
+        spec: How it was aligned.
+    """
+    wanted = spec.streams if spec.streams is not None else {name: From(name) for name in episode.streams}
+    streams = {name: episode.streams[source.source] for name, source in wanted.items()}
+    return {
+        name: ImagesOnClock(stream, _numpy(aligned.data[name])[:, 0])
+        for name, stream in streams.items()
+        if stream.kind == "image"
+    }
+
+
+def episode_contents(aligned: AlignedEpisode, images: Mapping[str, ImagesOnClock]) -> Contents:
+    """What a shard holds of an aligned episode. Images are decoded here, a few at a time, at the size to store.
+
+    Args:
+        aligned: The episode on its clock.
+        images: Its image streams.
+
+    Raises:
+        DamagedRecordingError: An image cannot be decoded.
+    """
+    arrays: dict[str, Array] = {"times_ns": aligned.times_ns}
+    features: list[Feature] = []
+    data: Array
+    for name in aligned.valid:
+        columns = aligned.columns[name]
+        if name in images:
+            data, arrays[f"row/{name}"] = _decoded(images[name])
+            features.append(Feature(name, "image", data.dtype, data.shape[1:]))
+        elif name in aligned.scans:
+            scans = aligned.scans[name]
+            data, arrays[f"row/{name}"], arrays[f"offsets/{name}"] = _used_points(scans)
+            features.append(Feature(name, "points", data.dtype, data.shape[1:], columns=columns))
+        else:
+            data = _numpy(aligned.data[name])
+            features.append(Feature(name, "numbers", data.dtype, data.shape[1:], columns=columns))
+        arrays[f"data/{name}"] = data
+        arrays[f"valid/{name}"] = _numpy(aligned.valid[name])
+        arrays[f"age_ns/{name}"] = aligned.age_ns[name]
+    description = {"kind": "aligned episode", "features": [feature_document(feature) for feature in features]}
+    return Contents(arrays, description)
+
+
+def episode_arrays(arrays: Mapping[str, Array], features: Mapping[str, Feature]) -> EpisodeArrays:
+    """The arrays of a shard by feature; no copies.
+
+    Args:
+        arrays: By their names in the shard.
+        features: In the order that the result is to have.
+    """
+
+    def part(kind: str) -> dict[str, Any]:
+        names = ((name, f"{kind}/{name}") for name in features)
+        return {name: arrays[stored] for name, stored in names if stored in arrays}
+
+    return EpisodeArrays(
+        arrays["times_ns"], part("data"), part("valid"), part("age_ns"), row=part("row"), offsets=part("offsets")
+    )
+
+
+def feature_document(feature: Feature) -> dict[str, Any]:
+    """A feature as JSON can say it."""
+    return {
+        "name": feature.name,
+        "kind": feature.kind,
+        "dtype": feature.dtype.newbyteorder("<").str,
+        "shape": list(feature.shape),
+        "horizon": feature.horizon,
+        "columns": list(feature.columns),
+        "grid": None if feature.grid is None else dict(feature.grid),
+    }
+
+
+def described_features(path: Path, documents: Iterable[Mapping[str, Any]]) -> dict[str, Feature]:
+    """The features that a file describes.
+
+    Args:
+        path: The file, for the message.
+        documents: What `feature_document` gave, through JSON.
+
+    Raises:
+        DamagedShardError: It describes none.
+    """
+    try:
+        features = [
+            Feature(
+                name=document["name"],
+                kind=document["kind"],
+                dtype=np.dtype(document["dtype"]),
+                shape=tuple(document["shape"]),
+                horizon=document["horizon"],
+                columns=tuple(document["columns"]),
+                grid=document["grid"],
+            )
+            for document in documents
+        ]
+    except (KeyError, TypeError) as error:
+        raise damaged(path, "description", f"it is that of no aligned episode ({error!r})") from error
+    return {feature.name: feature for feature in features}
+
+
+def _decoded(images: ImagesOnClock) -> tuple[npt.NDArray[np.uint8], Int64]:
+    """The distinct images used, [images, 3, height, width], and which of them each frame uses."""
+    frames = images.stream.frames
+    if frames is None:
+        raise DamagedRecordingError(images.stream.name, "is a stream of images that has no images to decode")
+    used, row = np.unique(images.numbers, return_inverse=True)
+    data = np.empty((len(used), 3, *images.size), np.uint8)
+    step = max(1, _CHUNK_BYTES // max(1, math.prod(frames.shape)))
+    for start in range(0, len(used), step):
+        decoded = frames.read(used[start : start + step], size=images.size)
+        data[start : start + step] = decoded.transpose(0, 3, 1, 2)
+    return data, row.astype(np.int64, copy=False).reshape(-1)
+
+
+def _used_points(scans: AlignedScans) -> tuple[npt.NDArray[np.float32], Int64, Int64]:
+    """The points of the distinct scans used, which of those each frame uses, and where each begins."""
+    offsets = scans.stream.offsets
+    assert offsets is not None  # a stream of kind "points" always has them
+    used, row = np.unique(scans.scan, return_inverse=True)
+    counts = offsets[used + 1] - offsets[used]
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]).astype(np.int64, copy=False)
+    points = np.empty((int(starts[-1]), scans.stream.values.shape[1]), np.float32)
+    for number, scan in enumerate(used.tolist()):
+        points[starts[number] : starts[number + 1]] = scans.stream.values[offsets[scan] : offsets[scan + 1]]
+    return points, row.astype(np.int64, copy=False).reshape(-1), starts
+
+
+def _numpy(tensor: Tensor) -> Array:
+    return tensor.cpu().numpy()

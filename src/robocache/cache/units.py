@@ -1,0 +1,164 @@
+"""What is to be built: a recipe that any process can follow, and one unit of work for each episode, with its key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from robocache.align import Align, align_episode, plan_alignment
+from robocache.cache.aligned import ALIGNED_VERSION, episode_contents, images_on_clock
+from robocache.cache.description import described
+from robocache.cache.key import ShardKey, shard_key
+from robocache.cache.layout import Contents
+from robocache.errors import ArgumentError, BuildError, CacheError, RoboCacheError
+from robocache.ops.backends import choose_backend
+from robocache.readers import Recording, open_recording
+from robocache.readers.sources import recording_sources
+from robocache.version import __version__
+
+Source = str | Path | Sequence[str | Path] | Callable[[], Recording]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One episode, which becomes one shard.
+
+    Args:
+        index: Which of the recording's `episode_names`.
+        name: The episode's.
+        key: Of its shard.
+        files: What it is read from.
+    """
+
+    index: int
+    name: str
+    key: ShardKey
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How shards are made, for any process.
+
+    Args:
+        source: As for `open_source`.
+        spec: How episodes are aligned.
+        rate_hz: As for `open_recording`.
+    """
+
+    source: Source
+    spec: Align
+    rate_hz: float | None = None
+
+    def open(self) -> Recording:
+        """The recording, to be closed."""
+        return open_source(self.source, self.rate_hz)
+
+    def document(self) -> dict[str, object]:
+        """Everything that decides the bytes of a shard, apart from what it is read from."""
+        # Backends agree to one rounding, not to the bit; processors of one backend do.
+        versions = {"aligned": ALIGNED_VERSION, "robocache": __version__, "backend": choose_backend(None, "cpu")}
+        return {"spec": described(self.spec), "rate_hz": self.rate_hz, "versions": versions}
+
+    def units(self, recording: Recording) -> tuple[Unit, ...]:
+        """One unit an episode. The files are hashed, each once; those that are remembered are not read.
+
+        Args:
+            recording: Open.
+
+        Raises:
+            RecordingError: A file cannot be read.
+        """
+        document = self.document()
+        named = zip(recording.episode_names, recording_sources(recording), strict=True)
+        return tuple(
+            Unit(
+                index, name, shard_key(made.files, document | {"place": dict(made.place)}, ALIGNED_VERSION), made.files
+            )
+            for index, (name, made) in enumerate(named)
+        )
+
+    def contents(self, recording: Recording, unit: Unit) -> Contents:
+        """Read, align and decode one episode.
+
+        Args:
+            recording: Open.
+            unit: Which episode.
+
+        Raises:
+            BuildError: That cannot be done; names the recording and the episode.
+        """
+        try:
+            episode = recording.read_episode(unit.index, self._streams())
+            aligned = align_episode(episode, self.spec, device="cpu")
+            return episode_contents(aligned, images_on_clock(aligned, episode, self.spec))
+        except CacheError:
+            raise
+        except RoboCacheError as error:
+            raise _cannot_be_built(recording, unit, error) from error
+
+    def frames(self, recording: Recording, unit: Unit) -> int:
+        """How many frames an episode will have; its images are not decoded.
+
+        Args:
+            recording: Open.
+            unit: Which episode.
+
+        Raises:
+            BuildError: It cannot be aligned; names the recording and the episode.
+        """
+        try:
+            episode = recording.read_episode(unit.index, self._streams())
+            return len(plan_alignment(episode, self.spec).times_ns)
+        except RoboCacheError as error:
+            raise _cannot_be_built(recording, unit, error) from error
+
+    def _streams(self) -> Collection[str] | None:
+        streams = self.spec.streams
+        return None if streams is None else tuple(dict.fromkeys(source.source for source in streams.values()))
+
+
+def open_source(source: Source, rate_hz: float | None = None) -> Recording:
+    """Open whatever a user may name as a source of episodes.
+
+    Args:
+        source: A path, or a function without arguments that gives a `Recording`; other processes import it by its name.
+        rate_hz: As for `open_recording`.
+
+    Raises:
+        RecordingError: It cannot be opened.
+        ArgumentError: It is neither.
+    """
+    if isinstance(source, str | Path):
+        return open_recording(source, rate_hz=rate_hz)
+    if not callable(source):
+        raise ArgumentError(f"source must be a path, or a function that opens a recording, got {source!r}")
+    return source()
+
+
+def runs(units: Sequence[Unit], workers: int) -> list[list[Unit]]:
+    """The units in runs that one worker takes one after the other, in the order of the recording.
+
+    A run is made of neighbours from the same files, so that what a file holds is decoded once and in order; where there
+    are fewer files than workers, the longest runs are halved.
+
+    Args:
+        units: In the order of the recording.
+        workers: How many runs are wanted, where there are so many units.
+    """
+    made: list[list[Unit]] = []
+    for unit in units:
+        if made and made[-1][-1].files == unit.files and made[-1][-1].index + 1 == unit.index:
+            made[-1].append(unit)
+        else:
+            made.append([unit])
+    while len(made) < min(workers, len(units)):
+        longest = max(range(len(made)), key=lambda number: len(made[number]))
+        whole = made[longest]
+        made[longest : longest + 1] = [whole[: len(whole) // 2], whole[len(whole) // 2 :]]
+    return made
+
+
+def _cannot_be_built(recording: Recording, unit: Unit, error: RoboCacheError) -> BuildError:
+    return BuildError(f"{recording.path}, {unit.name}: cannot be built: {error}")

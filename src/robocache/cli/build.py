@@ -1,0 +1,81 @@
+"""`robocache build`: the episodes of a recording, aligned, into a cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robocache.cli.align import Span, parsed_names, parsed_rate
+from robocache.cli.console import Printer, byte_size
+
+if TYPE_CHECKING:
+    from robocache.cache.build import BuildProgress
+
+
+def command(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="An MCAP, ROS 1 bag or HDF5 file, a CARMEN log; a rosbag2, RLDS or LeRobot folder.", show_default=False
+        ),
+    ],
+    rate: Annotated[
+        str, typer.Option(metavar="HZ", help="Frames a second: 50, 29.97, 30000/1001.", show_default=False)
+    ],
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the cache; $ROBOCACHE_CACHE, or one in the user's cache folder, if not given."),
+    ] = None,
+    cache_limit: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="What the cache may hold, such as 20GB or 512MiB.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that build; one for each processor if not given.")
+    ] = None,
+    streams: Annotated[
+        str | None, typer.Option(help="Streams to take, separated by commas; all of them if not given.")
+    ] = None,
+    span: Annotated[Span, typer.Option(help="Where all streams have data, or where any has.")] = Span.overlap,
+    source_rate: Annotated[
+        float | None, typer.Option(metavar="HZ", help="Rate of an RLDS data set, or of HDF5 datasets without times.")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Align every episode into a cache, from which training reads; go on where an earlier build ended."""
+    from robocache.align import Align, From
+    from robocache.cache.opening import default_cache, open_dataset
+    from robocache.cache.sizes import size_bytes
+
+    printer = Printer(json_output=json_output)
+    names = parsed_names(streams)
+    chosen = None if names is None else {name: From(name) for name in names}
+    spec = Align(parsed_rate(rate), chosen, span.value)
+    folder = default_cache() if cache is None else cache
+    limit_bytes = None if cache_limit is None else size_bytes(cache_limit, "--cache-limit")
+    dataset = open_dataset(path, spec, cache=folder, cache_limit=limit_bytes, rate_hz=source_rate, workers=workers)
+    total, done = len(dataset.episode_names), 0
+    with printer.progress("building", total) as advance:
+
+        def show(progress: BuildProgress) -> None:
+            nonlocal done
+            done = progress.episodes_done
+            how = "built" if progress.was_built else "was there"
+            advance(f"{progress.episode} {how}, {byte_size(progress.bytes_done)}")
+
+        try:
+            built = dataset.build(progress=show)
+        except KeyboardInterrupt:
+            printer.hint(f"{done} of {total} episodes are in {folder}; the same command goes on from there")
+            raise
+    printer.document({"command": "build", "path": str(path), "cache": str(folder), **vars(built)})
+    if json_output:
+        return
+    printer.say(
+        f"{folder}: {built.episodes} episodes, {built.frames} frames, {byte_size(built.size_bytes)}; "
+        f"{built.built} built, {built.episodes - built.built} were there"
+    )
+    if built.left < built.episodes:
+        gone = built.episodes - built.left
+        printer.say(f"{gone} of them had to go again: the cache's limit is less than all; they are built when needed")
