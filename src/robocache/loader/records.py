@@ -6,6 +6,7 @@ its dtype wants. What a batch gives are views of the records that were gathered,
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ class Records:
         if order.permutation is not None and choose_backend(None, self._device.type) == "cuda":
             source = DeviceOrder(order.permutation, self._rows, self._device)
         spans, steps = order.spans(), max(1, _PLACES // step_samples)
-        while block := [span for span, _ in zip(spans, range(steps), strict=False)]:
+        while block := list(itertools.islice(spans, steps)):
             first = block[0][0]
             sizes: list[int] = []
             for start, stop in block:
