@@ -14,7 +14,7 @@ import pytest
 import robocache
 from robocache.align import Align, From, Rate, align_episode
 from robocache.cache import ShardStore
-from robocache.cache.aligned import ImagesOnClock, episode_arrays, episode_contents
+from robocache.cache.aligned import episode_arrays, episode_contents
 from robocache.cache.description import described
 from robocache.cache.manifest import shard_names
 from robocache.errors import ArgumentError, BuildError
@@ -222,8 +222,8 @@ def test_distinct_images_are_decoded_once_in_chunks_at_training_size():
     episode = Camera().read_episode(0)
     frames = episode.streams["top"].frames
     aligned = align_episode(episode, SPEC)
-    numbers = aligned.data["top"].numpy()[:, 0]
-    contents = episode_contents(aligned, {"top": ImagesOnClock(episode.streams["top"], numbers)})
+    numbers = episode.streams["top"].values[aligned.images["top"].row, 0]
+    contents = episode_contents(aligned)
     used = sorted(set(numbers.tolist()))
     assert [number for asked, _ in frames.asked for number in asked] == used
     assert {size for _, size in frames.asked} == {(224, 224)}

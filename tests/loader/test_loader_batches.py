@@ -99,10 +99,11 @@ def test_few_open_episodes_serve_a_batch_of_many(make_dataset, check, monkeypatc
     """Fails when an episode that the same part needs is closed, or more than the limit are open."""
     monkeypatch.setattr(tiers, "most_open", lambda: 3)
     dataset = make_dataset(lengths=[5] * 20)
-    with rc.Loader(dataset, batch_size=40, window=2, memory="70KB") as loader:
-        assert loader.statistics().tier == "disk"
-        for batch in loader:
-            check(batch, [dataset], 2)
+    for batch_size, memory in ((40, "70KB"), (3, "12KB")):
+        with rc.Loader(dataset, batch_size=batch_size, window=2, memory=memory) as loader:
+            assert loader.statistics().tier == "disk"
+            for batch in loader:
+                check(batch, [dataset], 2)
             assert loader.statistics().open_episodes == 3
     assert (dataset.most_open, dataset.open_count) == (3, 0)
 

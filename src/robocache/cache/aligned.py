@@ -14,63 +14,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from robocache.align import Align, AlignedEpisode, AlignedScans, From
+from robocache.align import AlignedEpisode, AlignedImages, AlignedScans
 from robocache.cache.dataset import Array, EpisodeArrays, Feature
 from robocache.cache.layout import Contents, damaged
 from robocache.errors import DamagedRecordingError
-from robocache.records import Episode, Int64, RecordedStream
+from robocache.records import Int64
 
+Kind = Literal["numbers", "image", "points"]
 ALIGNED_VERSION = 1  # another one gives other keys: raise it whenever the same input would give other bytes
 IMAGE_SIZE = (224, 224)  # height and width of stored images, unless the alignment says another size
 _CHUNK_BYTES = 32 * 2**20  # of images as recorded: how many are decoded at once
 
 
-@dataclass(frozen=True)
-class ImagesOnClock:
-    """An image stream on the clock of the result.
-
-    Args:
-        stream: As recorded; its `frames` decode.
-        numbers: [frames] int64: which of its images each frame uses.
-        size: (height, width) to store.
-    """
-
-    stream: RecordedStream
-    numbers: Int64
-    size: tuple[int, int] = IMAGE_SIZE
-
-
-def images_on_clock(aligned: AlignedEpisode, episode: Episode, spec: Align) -> dict[str, ImagesOnClock]:
-    """The image streams of an aligned episode: aligned, they are the numbers of their images.
-
-    Args:
-        aligned: The episode on its clock.
-        episode: The same as recorded.
-        spec: How it was aligned.
-    """
-    wanted = spec.streams if spec.streams is not None else {name: From(name) for name in episode.streams}
-    streams = {name: episode.streams[source.source] for name, source in wanted.items()}
-    return {
-        name: ImagesOnClock(stream, _numpy(aligned.data[name])[:, 0])
-        for name, stream in streams.items()
-        if stream.kind == "image"
-    }
-
-
-def episode_contents(aligned: AlignedEpisode, images: Mapping[str, ImagesOnClock]) -> Contents:
+def episode_contents(aligned: AlignedEpisode) -> Contents:
     """What a shard holds of an aligned episode. Images are decoded here, a few at a time, at the size to store.
 
     Args:
         aligned: The episode on its clock.
-        images: Its image streams.
 
     Raises:
         DamagedRecordingError: An image cannot be decoded.
@@ -79,17 +46,18 @@ def episode_contents(aligned: AlignedEpisode, images: Mapping[str, ImagesOnClock
     features: list[Feature] = []
     data: Array
     for name in aligned.valid:
-        columns = aligned.columns[name]
-        if name in images:
-            data, arrays[f"row/{name}"] = _decoded(images[name])
-            features.append(Feature(name, "image", data.dtype, data.shape[1:]))
+        columns, horizon, grid = aligned.columns[name], aligned.horizons.get(name, 1), None
+        kind: Kind = "numbers"
+        if name in aligned.images:
+            kind, columns = "image", ()
+            data, arrays[f"row/{name}"] = _decoded(aligned.images[name])
         elif name in aligned.scans:
             scans = aligned.scans[name]
             data, arrays[f"row/{name}"], arrays[f"offsets/{name}"] = _used_points(scans)
-            features.append(Feature(name, "points", data.dtype, data.shape[1:], columns=columns))
+            kind, grid = "points", None if scans.voxelize is None else _plain(scans.voxelize.arguments)
         else:
             data = _numpy(aligned.data[name])
-            features.append(Feature(name, "numbers", data.dtype, data.shape[1:], columns=columns))
+        features.append(Feature(name, kind, data.dtype, data.shape[1:], horizon, columns, grid))
         arrays[f"data/{name}"] = data
         arrays[f"valid/{name}"] = _numpy(aligned.valid[name])
         arrays[f"age_ns/{name}"] = aligned.age_ns[name]
@@ -155,16 +123,17 @@ def described_features(path: Path, documents: Iterable[Mapping[str, Any]]) -> di
     return {feature.name: feature for feature in features}
 
 
-def _decoded(images: ImagesOnClock) -> tuple[npt.NDArray[np.uint8], Int64]:
+def _decoded(images: AlignedImages) -> tuple[npt.NDArray[np.uint8], Int64]:
     """The distinct images used, [images, 3, height, width], and which of them each frame uses."""
     frames = images.stream.frames
     if frames is None:
         raise DamagedRecordingError(images.stream.name, "is a stream of images that has no images to decode")
-    used, row = np.unique(images.numbers, return_inverse=True)
-    data = np.empty((len(used), 3, *images.size), np.uint8)
+    size = IMAGE_SIZE if images.resize is None else images.resize.size
+    used, row = np.unique(images.stream.values[images.row, 0].astype(np.int64, copy=False), return_inverse=True)
+    data = np.empty((len(used), 3, *size), np.uint8)
     step = max(1, _CHUNK_BYTES // max(1, math.prod(frames.shape)))
     for start in range(0, len(used), step):
-        decoded = frames.read(used[start : start + step], size=images.size)
+        decoded = frames.read(used[start : start + step], size=size)
         data[start : start + step] = decoded.transpose(0, 3, 1, 2)
     return data, row.astype(np.int64, copy=False).reshape(-1)
 
@@ -184,3 +153,8 @@ def _used_points(scans: AlignedScans) -> tuple[npt.NDArray[np.float32], Int64, I
 
 def _numpy(tensor: Tensor) -> Array:
     return tensor.cpu().numpy()
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """As they come back from JSON."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}

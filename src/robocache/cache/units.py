@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robocache.align import Align, align_episode, plan_alignment
-from robocache.cache.aligned import ALIGNED_VERSION, episode_contents, images_on_clock
+from robocache.align.absent import stand_in
+from robocache.cache.aligned import ALIGNED_VERSION, episode_contents
 from robocache.cache.description import described
 from robocache.cache.key import ShardKey, shard_key
 from robocache.cache.layout import Contents
@@ -15,6 +16,7 @@ from robocache.errors import ArgumentError, BuildError, CacheError, RoboCacheErr
 from robocache.ops.backends import choose_backend
 from robocache.readers import Recording, open_recording
 from robocache.readers.sources import recording_sources
+from robocache.records import Episode, RecordedStream
 from robocache.version import __version__
 
 Source = str | Path | Sequence[str | Path] | Callable[[], Recording]
@@ -91,8 +93,8 @@ class Recipe:
         """
         try:
             episode = recording.read_episode(unit.index, self._streams())
-            aligned = align_episode(episode, self.spec, device="cpu")
-            return episode_contents(aligned, images_on_clock(aligned, episode, self.spec))
+            aligned = align_episode(episode, self.spec, device="cpu", like=self._like(recording, episode))
+            return episode_contents(aligned)
         except CacheError:
             raise
         except RoboCacheError as error:
@@ -110,13 +112,29 @@ class Recipe:
         """
         try:
             episode = recording.read_episode(unit.index, self._streams())
-            return len(plan_alignment(episode, self.spec).times_ns)
+            return len(plan_alignment(episode, self.spec, like=self._like(recording, episode)).times_ns)
         except RoboCacheError as error:
             raise _cannot_be_built(recording, unit, error) from error
 
     def _streams(self) -> Collection[str] | None:
         streams = self.spec.streams
-        return None if streams is None else tuple(dict.fromkeys(source.source for source in streams.values()))
+        if streams is None or self._optional():
+            return None  # a reader refuses names that the episode lacks
+        return tuple(dict.fromkeys(source.source for source in streams.values()))
+
+    def _optional(self) -> set[str]:
+        return {source.source for source in (self.spec.streams or {}).values() if source.optional}
+
+    def _like(self, recording: Recording, episode: Episode) -> dict[str, RecordedStream]:
+        """What the optional streams look like that an episode lacks: as in the first episode that has them."""
+        like: dict[str, RecordedStream] = {}
+        absent = self._optional() - set(episode.streams)
+        for index in range(len(recording.episode_names) if absent else 0):
+            if absent <= like.keys():
+                break
+            streams = recording.read_episode(index).streams
+            like |= {name: stand_in(streams[name], at_ns=0) for name in absent & set(streams) if name not in like}
+        return like
 
 
 def open_source(source: Source, rate_hz: float | None = None) -> Recording:

@@ -75,7 +75,7 @@ def command(
 
     printer = Printer(json_output=json_output)
     names = parsed_names(streams)
-    description = _description(spec, rate=rate, streams=streams, span=span)
+    description = described(spec, rate=rate, streams=streams, span=span)
     clock = _dataset_rate(description, rate)
     where = span.value if span else "overlap"
     settings = Settings(clock, where, names, backend.value if backend else None, voxel_size, task, description)
@@ -94,7 +94,8 @@ def command(
         printer.say(f"wrote {out}: LeRobot v3.0, {conversion.frames} frames; look at {out / 'report.html'}")
 
 
-def _description(spec: Path | None, *, rate: str | None, streams: str | None, span: Span | None) -> Align | None:
+def described(spec: Path | None, *, rate: str | None, streams: str | None, span: Span | None) -> Align | None:
+    """The description in the file of --spec; None without one, and then there is a --rate."""
     from robocache.align import Align, Rate
 
     if spec is None:
@@ -116,7 +117,7 @@ def _dataset_rate(description: Align | None, rate: str | None) -> Rate:
     if description is not None and isinstance(description.clock, Rate):
         return description.clock
     if rate is None:
-        assert description is not None  # `_description` asks for one of the two
+        assert description is not None  # `described` asks for one of the two
         message = f"the clock follows a stream ({description.clock}), but a LeRobot dataset has one rate"
         raise ArgumentError(f"{message}: say which with --rate HZ")
     return parsed_rate(rate)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robocache.cli.align import Span, parsed_names, parsed_rate
+from robocache.cli.align import Span, described, parsed_names, parsed_rate
 from robocache.cli.console import Printer, byte_size
 
 if TYPE_CHECKING:
@@ -22,8 +22,11 @@ def command(
         ),
     ],
     rate: Annotated[
-        str, typer.Option(metavar="HZ", help="Frames a second: 50, 29.97, 30000/1001.", show_default=False)
-    ],
+        str | None, typer.Option(metavar="HZ", help="Frames a second: 50, 29.97, 30000/1001.", show_default=False)
+    ] = None,
+    spec: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Clock, streams and policies, as inspect --suggest writes them.")
+    ] = None,
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder of the cache; $ROBOCACHE_CACHE, or one in the user's cache folder, if not given."),
@@ -37,7 +40,9 @@ def command(
     streams: Annotated[
         str | None, typer.Option(help="Streams to take, separated by commas; all of them if not given.")
     ] = None,
-    span: Annotated[Span, typer.Option(help="Where all streams have data, or where any has.")] = Span.overlap,
+    span: Annotated[
+        Span | None, typer.Option(help="Where all streams have data, as if not given, or where any has.")
+    ] = None,
     source_rate: Annotated[
         float | None, typer.Option(metavar="HZ", help="Rate of an RLDS data set, or of HDF5 datasets without times.")
     ] = None,
@@ -50,11 +55,13 @@ def command(
 
     printer = Printer(json_output=json_output)
     names = parsed_names(streams)
-    chosen = None if names is None else {name: From(name) for name in names}
-    spec = Align(parsed_rate(rate), chosen, span.value)
+    alignment = described(spec, rate=rate, streams=streams, span=span)
+    if alignment is None:
+        chosen = None if names is None else {name: From(name) for name in names}
+        alignment = Align(parsed_rate(rate or ""), chosen, (span or Span.overlap).value)
     folder = default_cache() if cache is None else cache
     limit_bytes = None if cache_limit is None else size_bytes(cache_limit, "--cache-limit")
-    dataset = open_dataset(path, spec, cache=folder, cache_limit=limit_bytes, rate_hz=source_rate, workers=workers)
+    dataset = open_dataset(path, alignment, cache=folder, cache_limit=limit_bytes, rate_hz=source_rate, workers=workers)
     total, done = len(dataset.episode_names), 0
     with printer.progress("building", total) as advance:
 

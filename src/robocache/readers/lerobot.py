@@ -85,13 +85,16 @@ class LeRobotRecording(OpenRecording):
         return Episode(self.episode_names[index], made, self.path, attributes)
 
     def episode_sources(self, index: int) -> EpisodeSources:
-        """The file with the episode's rows, and what meta/ says of them; see `NamesItsSources`."""
+        """The files with the episode's rows and images, and what meta/ says of them; see `NamesItsSources`."""
         self._check_episode(index)
         dataset = self._dataset
         entry = dataset.episodes[index]
         features = {name: [str(one.dtype), one.width] for name, one in dataset.features.items()}
         place = {"episode": entry.index, "length": entry.length, "fps": dataset.fps, "features": features}
-        return EpisodeSources((dataset.data_file(entry),), place)
+        videos = {name: dataset.video_file(entry, name) for name in dataset.videos}
+        place["videos"] = {name: start_s for name, (path, start_s) in videos.items() if path.is_file()}
+        files = [dataset.data_file(entry), *(path for path, _ in videos.values() if path.is_file())]
+        return EpisodeSources(tuple(files), place)
 
     def _rows(self, entry: EpisodeEntry, names: tuple[str, ...]) -> pa.Table:
         """The rows of an episode, found by their `episode_index` and checked against the declared length."""

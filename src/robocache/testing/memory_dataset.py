@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 
@@ -78,13 +78,20 @@ class MemoryDataset:
         """
         if index == self.fails_at:
             raise OSError(f"episode {index} fails on purpose")
-        return self._open(index)
+        return _Opened(self, self._episodes[index])
 
-    @contextmanager
-    def _open(self, index: int) -> Iterator[EpisodeArrays]:
-        self.open_count += 1
-        self.most_open = max(self.most_open, self.open_count)
-        try:
-            yield self._episodes[index]
-        finally:
-            self.open_count -= 1
+
+class _Opened(AbstractContextManager[EpisodeArrays]):
+    """An open episode; one that is only forgotten, and not closed, stays counted."""
+
+    def __init__(self, dataset: MemoryDataset, episode: EpisodeArrays) -> None:
+        self._dataset = dataset
+        self._episode = episode
+
+    def __enter__(self) -> EpisodeArrays:
+        self._dataset.open_count += 1
+        self._dataset.most_open = max(self._dataset.most_open, self._dataset.open_count)
+        return self._episode
+
+    def __exit__(self, *_: object) -> None:
+        self._dataset.open_count -= 1
