@@ -24,7 +24,7 @@ def made(datasets, window, device):
 
 
 def batches(records, order, step_samples):
-    return [records.batch(places) for places in records.places(order, step_samples)]
+    return [records.batch(part) for part in records.parts(order, step_samples)]
 
 
 @ON

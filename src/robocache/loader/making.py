@@ -245,8 +245,8 @@ class RecordMaker:
         Args:
             order: Where the epoch stands.
         """
-        for places in self._records.places(order, self._step_samples):
-            yield Made(self._records.batch(places))
+        for part in self._records.parts(order, self._step_samples):
+            yield Made(self._records.batch(part))
 
     def close(self) -> None:
         """Free the episodes."""

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from robocache.loader.batch import Batch
-from robocache.loader.device_order import DeviceOrder, HostOrder, Places, Rows
+from robocache.loader.device_order import DeviceOrder, HostOrder, Rows
 from robocache.loader.joined import Integers, Joined, Key
 from robocache.loader.layout import Field, Layout, SampleIndex
 from robocache.loader.order import SampleOrder
@@ -29,7 +29,7 @@ from robocache.ops.gather_windows import gather_windows
 STAGING_BYTES = 8 * 2**20
 _RECORD_ALIGNMENT = 16  # the widest access
 _PLACES = 2**16  # computed at a time, rather than batch by batch
-_PLACE_BYTES = 4 * 8
+_PLACE_BYTES = 6 * 8  # those of the order, and dataset and episode
 _INDEX_FIELDS = 3
 
 
@@ -48,6 +48,24 @@ class Group:
     starts_late: bool
     places: Mapping[Key, tuple[int, Field]]
     record_bytes: int
+
+
+class Part(NamedTuple):
+    """Where the samples of one batch lie: [sample] int64 each.
+
+    Args:
+        starts: The first record of each one's window.
+        ends: The record after the last of its episode.
+        dataset: Which of the loader's datasets.
+        episode: Which episode of that.
+        frame: Its first frame in that.
+    """
+
+    starts: Tensor
+    ends: Tensor
+    dataset: Tensor
+    episode: Tensor
+    frame: Tensor
 
 
 class RecordLayout:
@@ -124,8 +142,8 @@ class Records:
         self._dataset = self._on_device(dataset)
         self._number = self._on_device(np.arange(len(joined.lengths)) - joined.first_episode[dataset])
 
-    def places(self, order: SampleOrder, step_samples: int) -> Iterator[Places]:
-        """The places of this rank's batches, in their order; `episodes` are the loader's, over all datasets.
+    def parts(self, order: SampleOrder, step_samples: int) -> Iterator[Part]:
+        """Where this rank's batches lie, in their order; computed for many batches at once.
 
         Args:
             order: Where the epoch stands.
@@ -140,17 +158,19 @@ class Records:
             sizes: list[int] = []
             for start, stop in block:
                 sizes += [start - first - sum(sizes), stop - start]
-            parts = [torch.split(part, sizes)[1::2] for part in source.places(first, sum(sizes), order.epoch)]
-            yield from map(Places._make, zip(*parts, strict=True))
+            places = source.places(first, sum(sizes), order.epoch)
+            dataset, episode = self._dataset[places.episodes], self._number[places.episodes]
+            whole = (places.starts, places.ends, dataset, episode, places.frames)
+            yield from map(Part._make, zip(*(torch.split(one, sizes)[1::2] for one in whole), strict=True))
 
-    def batch(self, places: Places) -> Batch:
+    def batch(self, part: Part) -> Batch:
         """The batch that lies there, on the current stream: one launch a group of features."""
         parts: dict[Key, tuple[Tensor, int, Field]] = {}
         for table, group in zip(self._tables, self._what.groups, strict=True):
-            starts = places.starts + (self._what.layout.window - 1) if group.starts_late else places.starts
-            taken = gather_windows(table, starts, group.rows, ends=places.ends)
+            starts = part.starts + (self._what.layout.window - 1) if group.starts_late else part.starts
+            taken = gather_windows(table, starts, group.rows, ends=part.ends)
             if group.starts_late:
-                self._end(taken, group, starts, places.ends)
+                self._end(taken, group, starts, part.ends)
             for key, (at, field) in group.places.items():
                 parts[key] = (taken, at, field)
         names = self._what.layout.features
@@ -160,9 +180,9 @@ class Records:
             Views(valid),
             Views(age),
             _view(*parts["times", ""]),
-            self._dataset[places.episodes],
-            self._number[places.episodes],
-            places.frames,
+            part.dataset,
+            part.episode,
+            part.frame,
             {},
             self._what.layout.fuses,
         )
