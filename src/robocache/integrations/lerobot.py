@@ -236,19 +236,15 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
     def _decoded(self, camera: str, rows: np.typing.NDArray[np.int64]) -> Tensor:
         """Frames of rows, [row, 3, height, width] uint8: each of an episode's is decoded once, in order."""
         out = torch.empty((len(rows), 3, *self.frames.size(camera)), dtype=torch.uint8)
-        images = out.numpy()
         starts = self.columns.starts
-        wanted, inverse = np.unique(rows, return_inverse=True)
-        is_in_order = np.array_equal(wanted, rows)
-        target = images if is_in_order else np.empty((len(wanted), *images.shape[1:]), np.uint8)
-        episodes = np.searchsorted(starts, wanted, side="right") - 1
-        cuts = [*np.flatnonzero(np.diff(episodes, prepend=-1)).tolist(), len(wanted)]
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
+        episodes = np.searchsorted(starts, ascending, side="right") - 1
+        cuts = [*np.flatnonzero(np.diff(episodes, prepend=-1)).tolist(), len(rows)]
         for first, end in pairwise(cuts):
             number = int(episodes[first])
-            of_episode = wanted[first:end] - starts[number]
-            self.frames.copy(camera, self.places[number], of_episode, target[first:end])
-        if not is_in_order:
-            np.take(target, inverse, axis=0, out=images, mode="clip")
+            of_episode = ascending[first:end] - starts[number]
+            self.frames.copy(camera, self.places[number], of_episode, out.numpy(), order[first:end])
         return out
 
 

@@ -23,14 +23,15 @@ MAX_OPEN_SHARDS = 64  # each holds a file descriptor
 class FrameSource(Protocol):
     """Where frames come from."""
 
-    def copy(self, camera: str, episode: int, rows: Int64, out: Images) -> None:
+    def copy(self, camera: str, episode: int, rows: Int64, out: Images, places: Int64) -> None:
         """Copy frames of one episode.
 
         Args:
             camera: The feature.
             episode: Its place in the metadata's `episodes`.
-            rows: [frame] of the episode, ascending.
-            out: [frame, 3, height, width], written.
+            rows: [frame] of the episode, ascending; the same one may be there several times.
+            out: [image, 3, height, width], written.
+            places: [frame] which image of `out` each becomes.
         """
         ...
 
@@ -63,11 +64,11 @@ class DecodedFrames:
         height, width = (side for side in feature["shape"] if side != 3) if 3 in feature["shape"] else (0, 0)
         return height, width
 
-    def copy(self, camera: str, episode: int, rows: Int64, out: Images) -> None:
+    def copy(self, camera: str, episode: int, rows: Int64, out: Images, places: Int64) -> None:
         """Copy frames; see `FrameSource`."""
         path = self._meta.root / self._meta.get_video_file_path(episode, camera)
         seconds = frame_seconds(self.start_s(camera, episode), rows, self._meta.fps)
-        read_frames(path, seconds, self._meta.fps, out)
+        read_frames(path, seconds, self._meta.fps, out, places)
 
     def start_s(self, camera: str, episode: int) -> float:
         """When an episode starts in its video file.
@@ -109,11 +110,11 @@ class CachedFrames:
         """Height and width; see `FrameSource`."""
         return self._size
 
-    def copy(self, camera: str, episode: int, rows: Int64, out: Images) -> None:
+    def copy(self, camera: str, episode: int, rows: Int64, out: Images, places: Int64) -> None:
         """Copy frames; see `FrameSource`."""
         frames = self.episode(camera, episode)
-        for number, row in enumerate(rows.tolist()):
-            out[number] = frames[row]
+        for row, place in zip(rows.tolist(), places.tolist(), strict=True):
+            out[place] = frames[row]
 
     def episode(self, camera: str, episode: int) -> Images:
         """All frames of an episode, [frame, 3, height, width], as they lie in the cache; decoded if need be.
@@ -160,5 +161,5 @@ class CachedFrames:
     def _build(self, camera: str, episode: int) -> Contents:
         rows = np.arange(self._meta.dataset.episodes[episode].length)
         frames = np.empty((len(rows), 3, *self._size), np.uint8)
-        self._decoded.copy(camera, episode, rows, frames)
+        self._decoded.copy(camera, episode, rows, frames, rows)
         return Contents({"frames": frames}, {"camera": camera, "episode": episode})

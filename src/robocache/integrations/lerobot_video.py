@@ -21,15 +21,16 @@ Images = npt.NDArray[np.uint8]
 MAX_PIXELS = 2**25  # an 8K frame is just allowed
 
 
-def read_frames(path: Path, seconds: npt.NDArray[np.float64], fps: float, out: Images) -> None:
+def read_frames(path: Path, seconds: npt.NDArray[np.float64], fps: float, out: Images, places: Int64) -> None:
     """Decode the frames nearest to some times of a video.
 
     Args:
         path: The video file.
-        seconds: [frame] times in the file, ascending.
+        seconds: [frame] times in the file, ascending; the same may be there several times.
         fps: Frames a second: a frame farther than half a period from its time is missing.
-        out: [frame, 3, height, width], written. A frame of another size is resized by PyTorch's antialiased bilinear
+        out: [image, 3, height, width], written. A frame of another size is resized by PyTorch's antialiased bilinear
             filter.
+        places: [frame] which image of `out` each becomes.
 
     Raises:
         RecordingNotFoundError: There is no such file.
@@ -45,14 +46,14 @@ def read_frames(path: Path, seconds: npt.NDArray[np.float64], fps: float, out: I
         raise BackendUnavailableError(message) from error
     try:
         with av.open(str(path)) as container:
-            done = _read(container, seconds, fps, out)
+            done = _read(container, seconds, fps, out, places)
     except (av.FFmpegError, ValueError, IndexError) as error:
         raise DamagedRecordingError(path, f"cannot be decoded ({error})", remedy=CHECK) from error
     if done < len(seconds):
         raise DamagedRecordingError(path, f"has no frame at {seconds[done]:.4f} s", remedy=CHECK)
 
 
-def _read(container: Any, seconds: npt.NDArray[np.float64], fps: float, out: Images) -> int:  # noqa: ANN401 -- PyAV's
+def _read(container: Any, seconds: npt.NDArray[np.float64], fps: float, out: Images, places: Int64) -> int:  # noqa: ANN401 -- PyAV's
     """Fill `out` up to the first missing frame; the number of frames found."""
     from av.video.reformatter import VideoReformatter
 
@@ -66,7 +67,7 @@ def _read(container: Any, seconds: npt.NDArray[np.float64], fps: float, out: Ima
             image = (
                 _channels_first(converter.reformat(frame, format="rgb24"), out.shape[2:]) if image is None else image
             )
-            out[done] = image
+            out[places[done]] = image
             done += 1
         if done == len(seconds) or time > seconds[done]:
             break
