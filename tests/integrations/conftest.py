@@ -15,7 +15,7 @@ RECORDINGS = Path(
     os.environ.get("ROBOCACHE_RECORDINGS", Path(__file__).resolve().parents[2].parent / "shared" / "recordings")
 )
 CAMERA = "observation.images.top"
-LENGTHS = (7, 12, 5)
+LENGTHS = (7, 10, 7)
 FPS = 30
 
 
