@@ -1,6 +1,7 @@
 """Frames decoded once into shards, and the loader's view of a dataset."""
 
 import multiprocessing
+from pathlib import Path
 
 import av
 import numpy as np
@@ -63,6 +64,29 @@ def test_open_shards_are_bounded(small, tmp_path, monkeypatch):
     expected = dataset.batch(range(24))[CAMERA]
     assert len(dataset.frames._open) == 1
     assert torch.equal(dataset.batch(range(24))[CAMERA], expected)
+
+
+def test_mapped_frames_do_not_pile_up(small, tmp_path, monkeypatch):
+    """Fails when pages are never let go of, or frames read after that are wrong."""
+    dataset = cached(small, tmp_path / "cache")
+    expected = dataset.batch(range(24))[CAMERA]
+    place = (CAMERA, 1)
+    mapping = dataset.frames.episode(*place).base
+    assert _resident_bytes(mapping) > 0
+    monkeypatch.setattr(lerobot_frames, "MAX_RESIDENT_BYTES", 1)
+    dataset[0]
+    assert _resident_bytes(mapping) == 0
+    assert torch.equal(dataset.batch(range(24))[CAMERA], expected)
+
+
+def _resident_bytes(mapping):
+    """Of this process's memory, how much a mapping holds, as the system counts it."""
+    address = np.frombuffer(mapping, np.uint8).ctypes.data
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    for line in lines:
+        if line.startswith(f"{address:x}-"):
+            return 1024 * next(int(entry.split()[1]) for entry in lines if entry.startswith("Rss:"))
+    raise AssertionError("there is no such mapping")
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

@@ -34,6 +34,7 @@ def test_floats_between_frames_are_interpolated(small):
             expected = np.stack([np.interp(targets, times, column) for column in columns.T], axis=-1)
             found = batch[name][rows : rows + len(times)].reshape(expected.shape)
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+            np.testing.assert_array_equal(found[1:, 1], columns[:-1].astype(np.float32))
             outside = (targets < -1e-6) | (targets > times[-1] + 1e-6)
             np.testing.assert_array_equal(batch[f"{name}_is_pad"][rows : rows + len(times)], outside)
             rows += len(times)

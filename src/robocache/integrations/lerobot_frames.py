@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from robocache.records import Int64
 Images = npt.NDArray[np.uint8]
 VERSION = 1  # of the frames in a shard: another way to decode or resize needs another
 MAX_OPEN_SHARDS = 64  # each holds a file descriptor
+MAX_RESIDENT_BYTES = 128 * 2**20  # of mapped frames; beyond it their pages are left to the system's page cache
 
 
 class FrameSource(Protocol):
@@ -99,6 +101,7 @@ class CachedFrames:
         self._size = size
         self._decoded = DecodedFrames(meta, size)
         self._folder, self._limit_bytes = folder, limit_bytes
+        self._resident_bytes = 0
         self._keys: dict[tuple[str, int], ShardKey] = {}
         self._open: OrderedDict[tuple[str, int], Shard] = OrderedDict()
         ShardStore(folder, limit_bytes)  # a folder that cannot be used is better known at once
@@ -115,6 +118,9 @@ class CachedFrames:
         frames = self.episode(camera, episode)
         for row, place in zip(rows.tolist(), places.tolist(), strict=True):
             out[place] = frames[row]
+        self._resident_bytes += len(rows) * frames[:1].nbytes
+        if self._resident_bytes > MAX_RESIDENT_BYTES:
+            self._release()
 
     def episode(self, camera: str, episode: int) -> Images:
         """All frames of an episode, [frame, 3, height, width], as they lie in the cache; decoded if need be.
@@ -146,6 +152,14 @@ class CachedFrames:
             episode: Its place in the metadata's `episodes`.
         """
         return self._keys.get((camera, episode)) or self._key(camera, episode)
+
+    def _release(self) -> None:
+        """Let go of the mapped pages, which would else all count as this process's memory; they come back when read."""
+        for shard in self._open.values():
+            mapping = shard.arrays["frames"].base
+            if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+                mapping.madvise(mmap.MADV_DONTNEED)
+        self._resident_bytes = 0
 
     def _key(self, camera: str, episode: int) -> ShardKey:
         meta = self._meta
