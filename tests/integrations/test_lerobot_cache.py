@@ -121,6 +121,9 @@ def test_the_loaders_view(small, tmp_path):
         first += length
     assert aligned.fingerprint == cached(small, tmp_path / "cache").aligned().fingerprint
     assert aligned.fingerprint != cached(small, tmp_path / "cache", episodes=[0, 1]).aligned().fingerprint
+    before = aligned.fingerprint
+    dataset.columns.numbers["action"][3] += 1
+    assert aligned.fingerprint != before
 
 
 def test_what_the_loader_cannot_give_is_refused(small, tmp_path):
