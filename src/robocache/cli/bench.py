@@ -60,6 +60,62 @@ def ops(
         raise typer.Exit(EXIT_WRONG)
 
 
+@app.command("loader")
+def loader(
+    path: Annotated[Path, typer.Argument(help="A LeRobot dataset folder, v3.0, with an action.")],
+    peer_python: Annotated[
+        Path | None, typer.Option(metavar="PYTHON", help="A Python that has LeRobot 0.4.4, to be timed beside.")
+    ] = None,
+    repetitions: Annotated[int, typer.Option(min=1, help="How often each side is measured, in turn.")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="Three batches, once: does it run?")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the JSON goes.")] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Time the drop-in LeRobotDataset beside LeRobot's: first epoch, warm cache, columns only, and peak memory."""
+    from robocache.benchmarks import results
+    from robocache.benchmarks.loader import LoaderSettings, measure_loader
+
+    settings = LoaderSettings(repetitions=repetitions)
+    if quick:
+        settings = LoaderSettings(repetitions=1, warm_epochs=1, batches=3)
+    printer = Printer(json_output=json_output)
+    count = settings.repetitions * (4 if peer_python is None else 6)
+    with printer.progress("measuring", count) as advance:
+        document = measure_loader(path, peer_python, settings, advance)
+    if out is not None:
+        results.save(document, out)
+    printer.document(document)
+    if not json_output:
+        _print_loader(printer, document)
+        if out is not None:
+            printer.say(f"written: {out}")
+
+
+def _print_loader(printer: Printer, document: dict[str, Any]) -> None:
+    rows = []
+    for case in document["cases"]:
+        ratio, share = case.get("ratio"), case.get("copy_share")
+        memory = f"{case['robocache_peak_bytes'] / 1e6:.0f} MB"
+        if "lerobot_peak_bytes" in case:
+            memory += f" / {case['lerobot_peak_bytes'] / 1e6:.0f} MB"
+        goal = case.get("goal")
+        rows.append(
+            (
+                case["name"],
+                "not timed" if ratio is None else f"{ratio:.1f}x",
+                "" if goal is None else f"{goal:.0f}x",
+                "" if share is None else f"{share:.0%}",
+                memory,
+            )
+        )
+    printer.table(("case", "LeRobot takes", "goal", "of copy", "peak memory"), rows)
+    printer.say("load average " + ", ".join(f"{load:.2f}" for load in document["load_average"]))
+    if document["settings"]["batches"] is not None:
+        printer.say("a quick run: a few batches show that it works, not how fast it is")
+    if document["peer"] is None:
+        printer.say("not timed: LeRobot; name a Python that has it with --peer-python")
+
+
 def _device(wanted: str | None) -> str:
     from robocache.ops.installation import cuda_problem
 

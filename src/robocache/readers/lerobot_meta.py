@@ -238,6 +238,25 @@ def _episodes_v21(root: Path, info: Mapping[str, Any], limits: Limits) -> tuple[
     return _in_order(path, entries)
 
 
+def json_file(path: Path, limits: Limits) -> dict[str, Any]:
+    """The object that a JSON file of a dataset holds.
+
+    Raises:
+        RecordingError: It is missing, too large, or not one JSON object.
+    """
+    return _json(path, limits)
+
+
+def json_lines(path: Path, limits: Limits) -> list[dict[str, Any]]:
+    """The objects that a file with one JSON object a line holds.
+
+    Raises:
+        RecordingError: It is missing, too large, or a line is not a JSON object.
+    """
+    numbered = enumerate(_text(path, limits).splitlines(), start=1)
+    return [_parsed(path, line, place=f"line {number}") for number, line in numbered if line.strip()]
+
+
 def _in_order(path: Path, entries: list[EpisodeEntry]) -> tuple[EpisodeEntry, ...]:
     if len({entry.index for entry in entries}) != len(entries):
         raise DamagedRecordingError(path, "has two episodes with the same index", remedy=CHECK)

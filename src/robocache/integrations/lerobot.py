@@ -1,0 +1,275 @@
+"""`LeRobotDataset`: LeRobot 0.4.4's arguments, keys and values, read by RoboCache, a batch at a time.
+
+from robocache.integrations.lerobot import LeRobotDataset
+
+dataset = LeRobotDataset("me/pick", root="data/pick", delta_timestamps={"action": [k / 30 for k in range(50)]})
+loader = torch.utils.data.DataLoader(dataset, batch_size=32, shuffle=True)   # takes a batch in one call
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.utils.data
+from torch import Tensor
+
+from robocache.errors import ArgumentError, UnknownStreamError
+from robocache.integrations.lerobot_columns import read_packed
+from robocache.integrations.lerobot_episodes import LeRobotEpisodes
+from robocache.integrations.lerobot_frames import CachedFrames, DecodedFrames, FrameSource
+from robocache.integrations.lerobot_items import BatchItems
+from robocache.integrations.lerobot_metadata import LeRobotDatasetMetadata
+from robocache.integrations.lerobot_windows import windows
+from robocache.policies import Policy
+from robocache.readers.limits import Limits
+
+__all__ = ["LeRobotDataset", "LeRobotDatasetMetadata"]
+VIDEO_BACKENDS = (None, "pyav", "torchcodec")
+_RECORDING = {
+    "batch_encoding_size": 1,
+    "vcodec": "libsvtav1",
+    "streaming_encoding": False,
+    "encoder_queue_maxsize": 30,
+    "encoder_threads": None,
+}
+
+
+class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
+    """A LeRobot dataset folder, v3.0 or v2.1, that needs no network and no `lerobot`.
+
+    An item has the keys, dtypes and values of LeRobot 0.4.4's: one tensor a feature, `<feature>_is_pad` for each of
+    `delta_timestamps`, camera frames as float32 [3, height, width] in 0..1, and the text `task`. PyTorch's `DataLoader`
+    asks for a whole batch at once (`__getitems__`), which is one gather a column, and each video file is decoded in
+    order. It may be pickled, and used in forked or spawned workers after it was used in their parent.
+
+    Args:
+        repo_id: What the dataset is called; it also says where the folder is, if `root` does not.
+        root: The folder. None: where LeRobot would have put it.
+        episodes: Which episodes, by their index. None: all. They come in the order of the files.
+        image_transforms: Called with each camera's float32 (or uint8) frames of each item.
+        delta_timestamps: By feature, seconds from the frame: an item then has the values at all of them. Beyond the
+            episode's edges values are held and `_is_pad` is True. Times between two frames are answered by `policies`.
+        tolerance_s: A delta so near to a multiple of 1 / fps means that frame.
+        revision: Only kept.
+        force_cache_sync: Must be False: nothing is ever downloaded.
+        download_videos: No effect: nothing is ever downloaded.
+        video_backend: None, "pyav" or "torchcodec"; frames are decoded by PyAV in any case, to the same bits.
+        recording: What LeRobot takes for recording (`batch_encoding_size`, `vcodec`, ...): only its defaults.
+        policies: For features with deltas between two frames: what to do there. Those missing get `Linear()`, and
+            integers, bools and images `Nearest()`. `_is_pad` is then True wherever the result is not valid.
+        size: (height, width) that frames are resized to, by an antialiased bilinear filter. None: as recorded.
+        cache: A folder for frames of that size: each is decoded once, and memory-mapped afterwards. It needs `size`.
+        cache_limit_bytes: What the cache may weigh. None: until the disk is full.
+        return_uint8: Give frames as uint8 0..255, a quarter of the bytes, to be converted on the device.
+        limits: What the files may make the reader allocate.
+
+    Raises:
+        RecordingNotFoundError: There is no such folder.
+        RecordingError: It cannot be read.
+        ArgumentError: An argument cannot be right, or has no meaning without a network.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 -- LeRobot's own signature
+        self,
+        repo_id: str,
+        root: str | Path | None = None,
+        episodes: list[int] | None = None,
+        image_transforms: Callable[[Tensor], Tensor] | None = None,
+        delta_timestamps: Mapping[str, Sequence[float]] | None = None,
+        tolerance_s: float = 1e-4,
+        revision: str | None = None,
+        force_cache_sync: bool = False,  # noqa: FBT001, FBT002
+        download_videos: bool = True,  # noqa: FBT001, FBT002, ARG002
+        video_backend: str | None = None,
+        *,
+        policies: Mapping[str, Policy] | None = None,
+        size: tuple[int, int] | None = None,
+        cache: str | Path | None = None,
+        cache_limit_bytes: int | None = None,
+        return_uint8: bool = False,
+        limits: Limits | None = None,
+        **recording: object,
+    ) -> None:
+        super().__init__()
+        _check_arguments(video_backend, recording, size, cache)
+        limits = limits or Limits()
+        self.meta = LeRobotDatasetMetadata(repo_id, root, revision, force_cache_sync, limits=limits)
+        self.repo_id, self.root, self.revision = repo_id, self.meta.root, revision
+        self.episodes = episodes
+        self.image_transforms = image_transforms
+        self.delta_timestamps = delta_timestamps
+        self.tolerance_s = tolerance_s
+        self.video_backend = video_backend
+        if self.meta.image_keys:
+            message = f"{self.root}: {self.meta.image_keys[0]} is stored as images, and only videos are read"
+            raise ArgumentError(f"{message}; convert it to video with LeRobot's own script")
+        self.places = _selected(self.meta, episodes)
+        self.columns = read_packed(self.meta.dataset, self.places, self.features, limits)
+        self.windows = windows(
+            delta_timestamps or {},
+            policies or {},
+            self.features,
+            self.columns,
+            fps=self.meta.dataset.fps,
+            tolerance_s=tolerance_s,
+        )
+        self.return_uint8 = return_uint8
+        self.frames: FrameSource = (
+            CachedFrames(self.meta, size, cache, cache_limit_bytes)
+            if cache is not None and size is not None
+            else DecodedFrames(self.meta, size)
+        )
+
+    @property
+    def fps(self) -> float:
+        """Frames a second."""
+        return self.meta.fps
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the selected episodes."""
+        return len(self.columns.times_ns)
+
+    @property
+    def num_episodes(self) -> int:
+        """Selected episodes."""
+        return len(self.places)
+
+    @property
+    def features(self) -> dict[str, dict[str, Any]]:
+        """Of info.json: dtype, shape and names of each."""
+        return self.meta.features
+
+    def __len__(self) -> int:
+        return self.num_frames
+
+    def __repr__(self) -> str:
+        return f"LeRobotDataset({self.repo_id!r}, {self.num_episodes} episodes, {self.num_frames} frames)"
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return dict(self.__getitems__([index])[0])
+
+    def __getitems__(self, indices: Sequence[int]) -> BatchItems:
+        """Items, made together; PyTorch's `DataLoader` calls this, and does not collate them again.
+
+        Args:
+            indices: Frames, counted over the selected episodes.
+        """
+        return BatchItems(self.batch(indices), len(indices))
+
+    def batch(self, indices: Sequence[int] | Tensor) -> dict[str, Any]:
+        """A batch: what `default_collate` would make of the items.
+
+        Args:
+            indices: [item] frames, counted over the selected episodes; negative ones from the end.
+
+        Returns:
+            By key: tensors with the item as their first axis, and lists of texts.
+
+        Raises:
+            IndexError: An index beyond the dataset.
+            RecordingError: A video cannot be decoded.
+        """
+        index = self._checked(indices)
+        bounds = self.columns.bounds.index_select(1, index)
+        batch: dict[str, Any] = {}
+        pads: dict[str, Tensor] = {}
+        for camera in self.meta.video_keys:
+            batch[camera], is_pad = self._images(camera, index, bounds)
+            if is_pad is not None:
+                pads[f"{camera}_is_pad"] = is_pad
+        for name in self.features:
+            if name in self.columns.texts:
+                batch[name] = [self.columns.texts[name][row] for row in index.tolist()]
+            elif name in self.windows and name in self.columns.numbers:
+                window = self.windows[name]
+                values, is_pad = window.values(self.columns, self.columns.numbers[name], index, bounds)
+                batch[name], pads[f"{name}_is_pad"] = values, is_pad
+            elif name in self.columns.numbers:
+                batch[name] = self.columns.numbers[name].index_select(0, index)
+        batch |= {f"{name}_is_pad": pads[f"{name}_is_pad"] for name in self.windows}
+        for key, column, texts in (
+            ("task", "task_index", self.meta.task_texts),
+            ("subtask", "subtask_index", self.meta.subtask_texts),
+        ):
+            if texts and column in self.columns.numbers:
+                numbers = self.columns.numbers[column].index_select(0, index).tolist()
+                batch[key] = [texts[number] for number in numbers]
+        return batch
+
+    def aligned(self) -> LeRobotEpisodes:
+        """The same episodes as RoboCache's own loader reads them; frames come out of the cache."""
+        return LeRobotEpisodes(self.meta, self.columns, self.places, self.windows, self.frames)
+
+    def _checked(self, indices: Sequence[int] | Tensor) -> Tensor:
+        index = torch.as_tensor(indices, dtype=torch.int64).reshape(-1)
+        size = self.num_frames
+        if len(index):
+            lowest, highest = torch.aminmax(index)
+            if int(lowest) < -size or int(highest) >= size:
+                raise IndexError(f"indices must be {-size} to {size - 1}, got {int(lowest)} to {int(highest)}")
+            if int(lowest) < 0:
+                index = torch.where(index < 0, index + size, index)
+        return index
+
+    def _images(self, camera: str, index: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor | None]:
+        window = self.windows.get(camera)
+        if window is None:
+            rows, is_pad = index[:, None], None
+        else:
+            rows, is_pad = window.rows(self.columns, index, bounds)
+        images = self._decoded(camera, rows.reshape(-1).numpy())
+        if not self.return_uint8:
+            images = images.to(torch.float32).div_(255)
+        images = images.reshape(*rows.shape, *images.shape[1:])
+        if rows.shape[1] == 1:  # as LeRobot's: one frame has no axis of its own
+            images = images[:, 0]
+        if self.image_transforms is not None:
+            images = torch.stack([self.image_transforms(image) for image in images])
+        return images, is_pad
+
+    def _decoded(self, camera: str, rows: np.typing.NDArray[np.int64]) -> Tensor:
+        """Frames of rows, [row, 3, height, width] uint8: each of an episode's is decoded once, in order."""
+        out = torch.empty((len(rows), 3, *self.frames.size(camera)), dtype=torch.uint8)
+        starts = self.columns.starts
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
+        episodes = np.searchsorted(starts, ascending, side="right") - 1
+        cuts = [*np.flatnonzero(np.diff(episodes, prepend=-1)).tolist(), len(rows)]
+        for first, end in pairwise(cuts):
+            number = int(episodes[first])
+            of_episode = ascending[first:end] - starts[number]
+            self.frames.copy(camera, self.places[number], of_episode, out.numpy(), order[first:end])
+        return out
+
+
+def _check_arguments(video_backend: str | None, recording: Mapping[str, object], size: object, cache: object) -> None:
+    if video_backend not in VIDEO_BACKENDS:
+        raise ArgumentError(f"video_backend must be one of {VIDEO_BACKENDS}, got {video_backend!r}")
+    for name, value in recording.items():
+        if name not in _RECORDING:
+            raise TypeError(f"LeRobotDataset got an unexpected argument {name!r}")
+        if value != _RECORDING[name]:
+            raise ArgumentError(f"{name} is for recording, and this dataset only reads: leave it out, got {value!r}")
+    if size is not None and not (
+        isinstance(size, tuple | list) and len(size) == 2 and all(isinstance(n, int) and 0 < n < 2**16 for n in size)
+    ):
+        raise ArgumentError(f"size must be (height, width), got {size!r}")
+    if cache is not None and size is None:
+        raise ArgumentError("cache needs size=(height, width): the size that the frames are kept at")
+
+
+def _selected(meta: LeRobotDatasetMetadata, episodes: Sequence[int] | None) -> list[int]:
+    place_of = {entry.index: place for place, entry in enumerate(meta.dataset.episodes)}
+    if episodes is None:
+        return list(place_of.values())
+    unknown = [index for index in episodes if index not in place_of]
+    if unknown or not len(episodes) or len(set(episodes)) != len(episodes):
+        problem = f"there is no episode {unknown[0]}" if unknown else "they must be one or more, each once"
+        raise UnknownStreamError(f"episodes: {problem}; {meta.root} has {len(place_of)}, from {min(place_of)} on")
+    return sorted(place_of[index] for index in episodes)

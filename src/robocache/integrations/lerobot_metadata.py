@@ -1,0 +1,234 @@
+"""What training code asks of a LeRobot dataset's `meta`, read from its files alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robocache.errors import ArgumentError, BackendUnavailableError, DamagedRecordingError, RecordingNotFoundError
+from robocache.integrations.lerobot_statistics import Statistics, read_statistics
+from robocache.readers.lerobot_meta import Dataset, inside, json_file, json_lines, open_dataset
+from robocache.readers.lerobot_table import CHECK, read_columns
+from robocache.readers.limits import Limits
+
+EPISODE_COLUMNS = ("episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index")
+VIDEO_COLUMNS = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
+
+
+def default_root(repo_id: str) -> Path:
+    """Where LeRobot keeps a dataset: HF_LEROBOT_HOME, else `lerobot` in HF_HOME, else in ~/.cache/huggingface."""
+    home = os.environ.get("HF_LEROBOT_HOME")
+    if home is None:
+        hub = os.environ.get("HF_HOME", str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"))
+        home = str(Path(hub) / "lerobot")
+    return Path(home).expanduser() / repo_id
+
+
+class Episodes:
+    """The table of episodes: `episodes[3]` is a row as a dictionary, `episodes["length"]` a column as a list.
+
+    Args:
+        rows: One dictionary an episode, all with the same keys.
+    """
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, key: int | str) -> Any:  # noqa: ANN401 -- a row or a column, as LeRobot's
+        if isinstance(key, str):
+            if key not in self.column_names:
+                raise KeyError(f"{key!r}; there are {', '.join(self.column_names)}")
+            return [row[key] for row in self._rows]
+        return dict(self._rows[key])
+
+    @property
+    def column_names(self) -> list[str]:
+        """What is known of each episode."""
+        return list(self._rows[0])
+
+
+class LeRobotDatasetMetadata:
+    """The metadata of a dataset folder, v3.0 or v2.1, with the names that LeRobot gives them.
+
+    Args:
+        repo_id: What the dataset is called; it is only kept.
+        root: Its folder. None: where LeRobot would have put it.
+        revision: Only kept: what lies in the folder is what is read.
+        force_cache_sync: Must be False: nothing is ever downloaded.
+        limits: What the files may make the reader allocate.
+
+    Raises:
+        RecordingNotFoundError: There is no such folder.
+        RecordingError: Its metadata cannot be read.
+    """
+
+    def __init__(
+        self,
+        repo_id: str,
+        root: str | Path | None = None,
+        revision: str | None = None,
+        force_cache_sync: bool = False,  # noqa: FBT001, FBT002 -- LeRobot's own signature
+        *,
+        limits: Limits | None = None,
+    ) -> None:
+        if force_cache_sync:
+            raise ArgumentError("force_cache_sync must be False: RoboCache never downloads; sync the folder yourself")
+        self.repo_id = repo_id
+        self.revision = revision
+        self.root = Path(root) if root is not None else default_root(repo_id)
+        limits = limits or Limits()
+        if not (self.root / "meta" / "info.json").is_file():
+            remedy = f"download it first: hf download --repo-type dataset {repo_id} --local-dir {self.root}"
+            raise RecordingNotFoundError(self.root, "holds no LeRobot dataset", remedy=remedy)
+        self.dataset: Dataset = open_dataset(self.root, limits)
+        self.info = json_file(self.root / "meta" / "info.json", limits)
+        for feature in self.info["features"].values():
+            feature["shape"] = tuple(feature["shape"])
+        self.task_texts = self._texts("task", limits)
+        self.subtask_texts = self._texts("subtask", limits)
+        self.episodes = Episodes(self._episode_rows(limits))
+        self.stats: Statistics | None = read_statistics(self.root, limits)
+
+    @property
+    def features(self) -> dict[str, dict[str, Any]]:
+        """Of info.json: dtype, shape (a tuple) and names of each."""
+        features: dict[str, dict[str, Any]] = self.info["features"]
+        return features
+
+    @property
+    def fps(self) -> float:
+        """Frames a second, as info.json spells it."""
+        fps: float = self.info["fps"]
+        return fps
+
+    @property
+    def video_keys(self) -> list[str]:
+        """Features that are stored as video."""
+        return [name for name, feature in self.features.items() if feature["dtype"] == "video"]
+
+    @property
+    def image_keys(self) -> list[str]:
+        """Features that are stored as images, one a row."""
+        return [name for name, feature in self.features.items() if feature["dtype"] == "image"]
+
+    @property
+    def camera_keys(self) -> list[str]:
+        """Features that are images, however they are stored."""
+        return [name for name, feature in self.features.items() if feature["dtype"] in ("video", "image")]
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """Names of each feature's columns or axes."""
+        return {name: feature.get("names") for name, feature in self.features.items()}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of one row of each feature."""
+        return {name: feature["shape"] for name, feature in self.features.items()}
+
+    @property
+    def robot_type(self) -> str | None:
+        """What recorded it."""
+        robot: str | None = self.info.get("robot_type")
+        return robot
+
+    @property
+    def total_episodes(self) -> int:
+        """Episodes in the folder, whichever are selected."""
+        return len(self.episodes)
+
+    @property
+    def total_frames(self) -> int:
+        """Frames in the folder, whichever episodes are selected."""
+        return sum(entry.length for entry in self.dataset.episodes)
+
+    @property
+    def total_tasks(self) -> int:
+        """Different tasks."""
+        return len(self.task_texts)
+
+    @property
+    def tasks(self) -> Any:  # noqa: ANN401 -- pandas is optional
+        """The tasks as LeRobot's table: indexed by text, with the column `task_index`.
+
+        Raises:
+            BackendUnavailableError: pandas is not installed; `task_texts` needs none.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            message = "meta.tasks is a pandas table, and pandas is not installed: install it, or use meta.task_texts"
+            raise BackendUnavailableError(message) from error
+        return pd.DataFrame({"task_index": list(self.task_texts)}, index=list(self.task_texts.values()))
+
+    def get_task_index(self, task: str) -> int | None:
+        """The number of a task.
+
+        Args:
+            task: Its text.
+        """
+        return next((index for index, text in self.task_texts.items() if text == task), None)
+
+    def get_data_file_path(self, ep_index: int) -> Path:
+        """The Parquet file of an episode, relative to the folder.
+
+        Args:
+            ep_index: Its place in `episodes`.
+        """
+        return self.dataset.data_file(self.dataset.episodes[ep_index]).relative_to(self.root)
+
+    def get_video_file_path(self, ep_index: int, vid_key: str) -> Path:
+        """The video file of an episode's camera, relative to the folder.
+
+        Args:
+            ep_index: Its place in `episodes`.
+            vid_key: One of `video_keys`.
+
+        Raises:
+            DamagedRecordingError: The metadata do not say.
+        """
+        template = self.info.get("video_path")
+        row = self.episodes[ep_index]
+        entry = self.dataset.episodes[ep_index]
+        chunk = row.get(f"videos/{vid_key}/chunk_index", entry.chunk)
+        file = row.get(f"videos/{vid_key}/file_index", 0)
+        if not (isinstance(template, str) and isinstance(chunk, int) and isinstance(file, int)):
+            problem = f"does not say where the video {vid_key} of episode {entry.index} is"
+            raise DamagedRecordingError(self.root / "meta" / "info.json", problem, remedy=CHECK)
+        numbers = {"chunk_index": chunk, "file_index": file}
+        v21 = {"episode_chunk": entry.chunk, "episode_index": entry.index}
+        return inside(self.root, template, video_key=vid_key, **numbers, **v21).relative_to(self.root)
+
+    def _texts(self, what: str, limits: Limits) -> dict[int, str]:
+        """Tasks, or subtasks, by their number."""
+        table = self.root / "meta" / f"{what}s.parquet"
+        if table.is_file():
+            rows = read_columns(table, None, limits).to_pylist()
+            key = next((name for name in (rows[0] if rows else ()) if name != f"{what}_index"), "")
+        else:
+            lines = table.with_suffix(".jsonl")
+            rows, key = (json_lines(lines, limits) if lines.is_file() else []), what
+        texts = {row.get(f"{what}_index"): row.get(key) for row in rows}
+        if not all(isinstance(index, int) and isinstance(text, str) for index, text in texts.items()):
+            raise DamagedRecordingError(table, f"is not a table of {what}s and their numbers", remedy=CHECK)
+        return dict(sorted(texts.items()))
+
+    def _episode_rows(self, limits: Limits) -> list[dict[str, Any]]:
+        """As stored, without the statistics; what v2.1 does not store is made from the lengths."""
+        rows: dict[int, dict[str, Any]] = {}
+        videos = [f"videos/{key}/{what}" for key in self.video_keys for what in VIDEO_COLUMNS]
+        names = [*EPISODE_COLUMNS, "data/chunk_index", "data/file_index", *videos]
+        for file in sorted((self.root / "meta" / "episodes").glob("chunk-*/file-*.parquet")):
+            found = read_columns(file, names, limits, optional=names).to_pylist()
+            rows |= {row["episode_index"]: row for row in found}
+        ends = np.cumsum([entry.length for entry in self.dataset.episodes]).tolist()
+        for entry, end in zip(self.dataset.episodes, ends, strict=True):
+            made = (entry.index, [entry.task], entry.length, end - entry.length, end)
+            rows[entry.index] = {**dict(zip(EPISODE_COLUMNS, made, strict=True)), **rows.get(entry.index, {})}
+        return [rows[entry.index] for entry in self.dataset.episodes]

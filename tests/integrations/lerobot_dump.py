@@ -1,0 +1,41 @@
+"""Run by a Python that has LeRobot: items of `LeRobotDataset`, as it makes them, into an npz.
+
+python lerobot_dump.py REQUEST.json OUT.npz
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+try:
+    import torchvision  # noqa: F401
+except RuntimeError:  # its compiled part is a CUDA build: two schemas let the Python part load
+    library = torch.library.Library("torchvision", "DEF")
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    for name in [name for name in sys.modules if name.startswith("torchvision")]:
+        del sys.modules[name]
+
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+request = json.loads(Path(sys.argv[1]).read_text())
+dataset = LeRobotDataset("local/set", **request["arguments"])
+indices = request["indices"] or range(len(dataset))
+arrays = {"length": np.array([len(dataset), dataset.num_episodes])}
+for index in indices:
+    item = dataset[index]
+    arrays[f"{index}/keys"] = np.array(list(item))
+    for key, value in item.items():
+        if isinstance(value, torch.Tensor) and value.ndim >= 3 and value.dtype == torch.float32:
+            whole = (value * 255).round().to(torch.uint8)
+            assert torch.equal(whole / 255.0, value)
+            arrays[f"{index}/frames/{key}"] = whole.numpy()
+        else:
+            arrays[f"{index}/value/{key}"] = np.array(value)
+for key, statistics in dataset.meta.stats.items():
+    for name, value in statistics.items():
+        arrays[f"stats/{key}/{name}"] = value
+np.savez(sys.argv[2], **arrays)
