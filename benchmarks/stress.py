@@ -20,6 +20,7 @@ def blocks(results: Path) -> dict[str, str]:
         caption = (
             f"{matrix['killed']} of {matrix['faults']} faults killed, {matrix['false_alarms']} false alarms, on "
             f"{matrix['device']} with torch {matrix['torch']}. Faults that only a GPU can have are not in it."
+            f" {matrix.get('note', '')}".rstrip()
         )
         found["kill"] = markdown(_matrix(matrix), caption)
     if (results / VERDICTS).is_file():

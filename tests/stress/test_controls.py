@@ -106,7 +106,7 @@ def burn_in_of_150_readings(after_iteration):
     hooks = Hooks(lines=lines.append, after_iteration=after_iteration, should_stop=should_stop)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Monitor, "__init__", watched)
-        settings = Settings(seconds=20, batch_size=2, device=SHORT.device)
+        settings = Settings(seconds=80, batch_size=2, device=SHORT.device)
         return lines, burn_in(settings, hooks, readings=5_000, reading_share=1.0)
 
 

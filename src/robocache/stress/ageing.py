@@ -17,7 +17,7 @@ from robocache.stress.statistics import is_settling, largest_step, theil_sen
 SECONDS = 6.0
 LEAST_SLOWDOWN = 0.02  # over the run: below it, a processor's own moods look the same
 _CALLS = 50  # between two looks at the clock
-_LEAST_ROUNDS = 128
+_LEAST_ROUNDS = 1_200  # however busy the machine is
 _WARM_UP = 0.1
 _WINDOWS = 24
 _SIGNIFICANCE = 0.01
