@@ -22,6 +22,7 @@ MOST_WINDOWS = 40
 _READINGS_PER_WINDOW = 8
 _FINE_WINDOWS = 64  # in which the end of the warm-up is looked for
 _MOST_WARM_UP = 0.5  # of the readings: what settles later than this has not settled
+_CLEARLY_BETTER = 0.5
 _QUANTILE = 2.5758293035489004  # of the normal distribution, for 99 % confidence in both directions
 _SETTLED_CURVE = 3.0  # standard errors of the curvature, beyond which it is there
 _SETTLING = 0.6  # a last slope below this share of the first is on its way to a standstill
@@ -89,7 +90,9 @@ def settled_from(times: Floats, counts: Floats) -> int:
     tolerance = (1e-6 * max(float(y.max()), 1.0)) ** 2 * windows
     most = int(_MOST_WARM_UP * windows)
     scores = [(_squared_error(x[cut:], y[cut:]) + tolerance) / (windows - cut) ** 2 for cut in range(most + 1)]
-    return int(np.argmin(scores)) * len(counts) // windows
+    best = int(np.argmin(scores))
+    # By chance some cut always fits a little better; it would cost readings for nothing.
+    return best * len(counts) // windows if scores[best] < _CLEARLY_BETTER * scores[0] else 0
 
 
 def theil_sen(times: Floats, levels: Floats, *, scale: float = 1.0, is_correlated: bool = False) -> Trend:
