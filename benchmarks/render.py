@@ -1,4 +1,4 @@
-"""Write the charts in docs/ and the tables between the markers of README.md and docs/benchmarks.md from stored results.
+"""Write the charts in docs/ and the tables between the markers of README.md and docs/*.md from stored results.
 
     python -m benchmarks.render [RESULT.json ...] [--document FILE ...] [--charts FOLDER] [--check]
 
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import trials
+from benchmarks import stress, trials
 from robocache.benchmarks import chart, results, tables
 from robocache.errors import RoboCacheError
 
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; say what is not up to date")
     options = parser.parse_args(arguments)
     paths = options.results or sorted((ROOT / "benchmarks" / "results").glob("ops_*.json"))
-    documents = options.document or [ROOT / "README.md", ROOT / "docs" / "benchmarks.md"]
+    documents = options.document or [ROOT / "README.md", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "stress.md"]
     try:
         texts = rendered(paths, documents, options.charts)
     except (RoboCacheError, OSError) as error:
@@ -47,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
 def rendered(paths: list[Path], documents: list[Path], charts: Path) -> dict[Path, str]:
     """What each file should hold."""
     texts: dict[Path, str] = {}
-    blocks = trials.blocks(ROOT / "benchmarks" / "results")
+    folder = ROOT / "benchmarks" / "results"
+    blocks = trials.blocks(folder) | stress.blocks(folder)
     for device, result in latest(paths).items():
         texts[charts / f"benchmarks_{NAMES[device]}.svg"] = chart.chart(result)
         blocks |= tables.blocks(result)

@@ -106,8 +106,8 @@ def burn_in_of_150_readings(after_iteration):
     hooks = Hooks(lines=lines.append, after_iteration=after_iteration, should_stop=should_stop)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Monitor, "__init__", watched)
-        settings = Settings(seconds=20, batch_size=2, device=SHORT.device)
-        return lines, burn_in(settings, hooks, readings=5_000)
+        settings = Settings(seconds=80, batch_size=2, device=SHORT.device)
+        return lines, burn_in(settings, hooks, readings=5_000, reading_share=1.0)
 
 
 def test_a_burn_in_of_two_seconds_still_checks_once():
@@ -263,7 +263,7 @@ def test_repeated_allocation_finds_memory_that_fits(monkeypatch):
     assert report.failures == ("2 of 2 huge allocations succeeded: out of memory was not met",)
 
 
-def in_this_process(settings, rounds):
+def in_this_process(settings, rounds, *, is_own_process):
     return repeated_allocation_module._fail_repeatedly(settings.device, settings.seed, rounds)
 
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from robocache.stress.driver_memory import DriverMemory, Readers, driver_memory
-from robocache.stress.leaks import judge
 from robocache.stress.monitor import Monitor
 from robocache.stress.resources import Counter, QuietCollections, device_counters
 from robocache.stress.settings import choose_device
+from robocache.stress.verdicts import judge
 
 pytestmark = [pytest.mark.slow, pytest.mark.stress, pytest.mark.timeout(60)]
 READINGS = 200

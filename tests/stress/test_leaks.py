@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from robocache.stress.leaks import LEAST_READINGS, judge, theil_sen
 from robocache.stress.resources import Counter
+from robocache.stress.statistics import theil_sen
+from robocache.stress.verdicts import LEAST_READINGS, judge
 
 pytestmark = [pytest.mark.slow, pytest.mark.stress, pytest.mark.timeout(60)]
 HEAP = Counter("heap_bytes", lambda: 0.0, 500e6, noise=20_000)

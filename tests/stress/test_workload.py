@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from robocache.stress.leaks import Verdict
 from robocache.stress.report import Report
+from robocache.stress.verdicts import Verdict
 from robocache.stress.workload import GRID, STREAMS, Workload, infer, make_input_set, right_elements
 
 pytestmark = [pytest.mark.slow, pytest.mark.stress, pytest.mark.timeout(120)]

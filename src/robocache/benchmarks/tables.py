@@ -151,7 +151,7 @@ def inserted(text: str, blocks: dict[str, str], where: str) -> str:
     return pattern.sub(fill, text)
 
 
-KNOWN_BLOCKS = ("gpu", "cpu", "scaling", "shapes", "features", "points", "launch")
+KNOWN_BLOCKS = ("gpu", "cpu", "scaling", "shapes", "features", "points", "launch", "kill", "verdicts", "detectable")
 
 
 def blocks(document: dict[str, Any]) -> dict[str, str]:

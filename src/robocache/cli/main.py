@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from robocache import __version__
-from robocache.cli import align, bench, build, cache, demo, doctor, inspect, self_test
+from robocache.cli import align, bench, build, cache, demo, doctor, inspect, self_test, stress
 from robocache.cli.console import print_error
 from robocache.errors import RoboCacheError
 
@@ -82,6 +82,7 @@ app.command("doctor")(doctor.command)
 app.command("self-test")(self_test.command)
 app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
+app.add_typer(stress.app, name="stress")
 
 
 def _print_version(wanted: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from robocache.errors import ArgumentError
-from robocache.stress.monitor import Monitor
+from robocache.stress.monitor import SHARE, Monitor
 from robocache.stress.report import Lines, Report, silent
 from robocache.stress.resources import MEGABYTE, QuietCollections, device_counters, host_counters, read
 from robocache.stress.settings import BATCH_SIZE, DURATION, Settings
@@ -71,13 +71,16 @@ class Hooks:
     after_iteration: Callable[[], object] = int
 
 
-def burn_in(settings: Settings, hooks: Hooks | None = None, *, readings: int = READINGS) -> Report:
+def burn_in(
+    settings: Settings, hooks: Hooks | None = None, *, readings: int = READINGS, reading_share: float = SHARE
+) -> Report:
     """Run inference for `settings.seconds`; look at results and memory every 1000 iterations, and once at the end.
 
-    The counters are read about `readings` times, evenly over the run, and at most once an iteration.
+    The counters are read up to `readings` times, evenly over the run, at most once an iteration, and less often where
+    reading would take more than `reading_share` of the time.
     The report holds `gpu_leak_mb` and `cpu_leak_mb`, the most that any check saw, and a verdict for each counter.
     """
-    run = _BurnIn(settings, hooks or Hooks(), readings)
+    run = _BurnIn(settings, hooks or Hooks(), readings, reading_share)
     run.hooks.lines(_first_line(settings))
     with QuietCollections():
         run.warm_up()
@@ -86,13 +89,14 @@ def burn_in(settings: Settings, hooks: Hooks | None = None, *, readings: int = R
 
 
 class _BurnIn:
-    def __init__(self, settings: Settings, hooks: Hooks, readings: int) -> None:
+    def __init__(self, settings: Settings, hooks: Hooks, readings: int, share: float) -> None:
         self.settings = settings
         self.hooks = hooks
         self.workload = Workload(batch=settings.batch_size, device=settings.device, seed=settings.seed)
         self._host = {counter.name: counter for counter in host_counters()}
         self._device = {counter.name: counter for counter in device_counters(settings.device)}
-        self._monitor = Monitor([*self._host.values(), *self._device.values()], readings=readings + 1)
+        counters = [*self._host.values(), *self._device.values()]
+        self._monitor = Monitor(counters, readings=readings + 1, share=share)
         self._readings = readings
         self._started = time.monotonic()
         self._deadline = self._started + settings.seconds
@@ -120,8 +124,7 @@ class _BurnIn:
         next_reading = time.monotonic()
         while not self._is_over():
             self._iterate()
-            if time.monotonic() >= next_reading:
-                self._monitor.read(self._iteration)
+            if time.monotonic() >= next_reading and self._monitor.read_if_cheap(self._iteration):
                 next_reading = max(next_reading + pause, time.monotonic() - pause)
             if self._iteration % ITERATIONS_PER_CHECK == 0 and self._check().wrong_elements:
                 return
@@ -157,8 +160,10 @@ class _BurnIn:
                 "iterations_per_second_late": late,
                 "readings": self._monitor.readings,
                 "milliseconds_per_reading": self._monitor.milliseconds_per_reading,
+                "reading_share": self._monitor.cost_share,
                 "was_stopped": str(self._was_stopped),
             },
+            series=self._monitor.series(),
         )
         for verdict in report.undecided:
             self.hooks.lines(verdict)
@@ -169,6 +174,7 @@ class _BurnIn:
     def _iterate(self) -> None:
         self.workload.run(self._iteration)
         self._iteration += 1
+        self._monitor.look_at_clock()
         self.hooks.after_iteration()
         if time.monotonic() >= self._next_beat:
             self._beat()

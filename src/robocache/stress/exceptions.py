@@ -131,7 +131,13 @@ def invalid_calls(batch: int) -> Mapping[str, InvalidCall]:
     }
 
 
-def exceptions(settings: Settings, lines: Lines = silent, *, iterations: int = ITERATIONS) -> Report:
+def exceptions(
+    settings: Settings,
+    lines: Lines = silent,
+    *,
+    iterations: int = ITERATIONS,
+    heartbeat: Callable[[], object] = int,
+) -> Report:
     """`iterations`, every tenth invalid, the kinds in turn; after each invalid call a good one is verified at once.
 
     A failure of the report is an invalid call that raises nothing, another type or another text, and a wrong result.
@@ -144,6 +150,7 @@ def exceptions(settings: Settings, lines: Lines = silent, *, iterations: int = I
             if iteration % INVALID_EVERY == INVALID_EVERY - 1:
                 run.try_invalid(iteration // INVALID_EVERY, iteration)
             run.verify(iteration)
+            heartbeat()
             if iteration >= _WARM_UP and iteration % _ITERATIONS_PER_READING == 0:
                 monitor.read(iteration)
     seconds = time.monotonic() - started
@@ -155,6 +162,7 @@ def exceptions(settings: Settings, lines: Lines = silent, *, iterations: int = I
         seconds=seconds,
         failures=tuple(run.failures),
         verdicts=monitor.verdicts(),
+        series=monitor.series(),
         measured={"invalid": run.invalid, "kinds": len(run.tried), "canaries": iterations},
     )
     for verdict in report.undecided:

@@ -83,9 +83,11 @@ def repeated_operation(
         seconds=seconds,
         failures=(f"{wrong_results} of {iterations} results are wrong",) if wrong_results else (),
         verdicts=monitor.verdicts(),
+        series=monitor.series(),
         measured={
             "microseconds_per_iteration": seconds / iterations * 1e6,
             "milliseconds_per_reading": monitor.milliseconds_per_reading,
+            "reading_share": monitor.cost_share,
         },
     )
     for verdict in report.undecided:

@@ -55,12 +55,13 @@ def repeated_allocation(
     *,
     cycles: int = CYCLES,
     out_of_memory_rounds: int = OUT_OF_MEMORY_ROUNDS,
+    is_own_process: bool = False,
 ) -> Report:
     """`cycles` of a large grid made, verified and dropped; then allocations that really run out of memory.
 
-    On a GPU the memory is limited by a fraction for this process, on the host by an address-space limit in a child
-    process. A failure of the report is: a wrong grid, a round that did not run out of memory, a wrong result right
-    after one that did, bytes kept by it.
+    On a GPU the memory is limited by a fraction for this process; on the host by an address-space limit, in a child
+    process, or in this one if it is there for nothing else (`is_own_process`). A failure of the report is: a wrong
+    grid, a round that did not run out of memory, a wrong result right after one that did, bytes kept by it.
     """
     kind = torch.device(settings.device).type
     grids = [_Grid(edge, settings.device, settings.seed) for edge in _EDGES[kind]]
@@ -72,7 +73,7 @@ def repeated_allocation(
             if cycle >= min(_WARM_UP, cycles // 4) and cycle % 4 == 0:
                 monitor.read(cycle)
     seconds = time.monotonic() - started
-    outcome = _run_out_of_memory(settings, out_of_memory_rounds)
+    outcome = _run_out_of_memory(settings, out_of_memory_rounds, is_own_process=is_own_process)
     largest_mb = max(grid.nbytes for grid in grids) / MEGABYTE
     lines(
         f"{cycles} cycles of up to {largest_mb:.0f} MB in {seconds:.1f} s, {wrong} wrong; "
@@ -87,6 +88,7 @@ def repeated_allocation(
         seconds=seconds,
         failures=tuple(failures),
         verdicts=monitor.verdicts(),
+        series=monitor.series(),
         measured={
             "out_of_memory": outcome.failed,
             "kept_bytes": outcome.kept_bytes,
@@ -123,10 +125,12 @@ class _Grid:
         return is_there and int(torch.count_nonzero(grid)) == len(self._occupied)
 
 
-def _run_out_of_memory(settings: Settings, rounds: int) -> OutOfMemory:
+def _run_out_of_memory(settings: Settings, rounds: int, *, is_own_process: bool) -> OutOfMemory:
     if torch.device(settings.device).type == "cuda":
         with _gpu_limit(torch.device(settings.device)):
             return _fail_repeatedly(settings.device, settings.seed, rounds)
+    if is_own_process:
+        return _fail_under_address_limit(settings.seed, rounds)
     # In a child of its own: an address-space limit also hits whatever else this process does.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as child:
         return child.submit(_fail_under_address_limit, settings.seed, rounds).result()

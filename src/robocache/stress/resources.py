@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -21,6 +20,13 @@ import torch
 
 from robocache.errors import ArgumentError
 from robocache.stress.driver_memory import driver_memory
+from robocache.stress.process_counts import (
+    Mappings,
+    child_processes,
+    heap_bytes,
+    heap_free_bytes,
+    shared_memory_files,
+)
 
 MEGABYTE = 1e6
 _WANDERING = 32 * MEGABYTE  # resident memory of a clean run with changing shapes wanders by 18 MB
@@ -58,17 +64,27 @@ class Counter:
 
 
 def host_counters() -> tuple[Counter, ...]:
-    """Of this process: heap, Python objects, tensors, threads, files, shared memory, mappings, resident memory."""
+    """Of this process: heap, Python objects, tensors, threads, files, children, mappings, all its memory."""
     process = psutil.Process()
-    maps = _Mappings()
+    maps = Mappings()
     return (
-        Counter("heap_bytes", _heap_bytes, 500 * MEGABYTE, noise=20_000),
+        Counter("heap_bytes", heap_bytes, 500 * MEGABYTE, noise=20_000),
         Counter("python_blocks", lambda: float(sys.getallocatedblocks()), 5_000_000, noise=100),
         Counter("tensors", _tensors, 24),
         Counter("threads", lambda: float(threading.active_count()), 24),
         Counter("open_files", lambda: float(process.num_fds()), 24),
-        Counter("shared_memory_bytes", maps.shared_bytes, 100 * MEGABYTE),
+        Counter("child_processes", child_processes, 24),
         Counter("mappings", maps.count, 1_000, noise=100, is_exact=False),  # the allocator maps large blocks one by one
+        Counter("shared_memory_bytes", maps.shared_bytes, 100 * MEGABYTE),
+        Counter(
+            "shared_memory_files",
+            shared_memory_files,
+            1_000,
+            noise=16,
+            is_exact=False,
+            scope=lambda: "of all processes of this user",
+        ),
+        Counter("heap_free_bytes", heap_free_bytes, 500 * MEGABYTE, _WANDERING, is_exact=False),
         Counter("resident_bytes", lambda: float(process.memory_info().rss), 500 * MEGABYTE, _WANDERING, is_exact=False),
     )
 
@@ -184,41 +200,9 @@ def _exact_counters() -> tuple[Counter, ...]:
     return tuple(counter for counter in counters if counter.is_exact)
 
 
-def _heap_bytes() -> float:
-    """Live bytes of malloc; under another allocator than the C library's this reads 0, which is no count."""
-    heap_info = getattr(psutil, "heap_info", None)
-    if heap_info is None:
-        return math.nan
-    heap = heap_info()
-    return float(heap.heap_used + heap.mmap_used) or math.nan
-
-
 def _tensors() -> float:
     # By type, never by isinstance: that may run code of whatever object comes along.
     return float(sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects()))
-
-
-class _Mappings:
-    """`/proc/self/maps`, where there is one."""
-
-    def __init__(self) -> None:
-        self._path = Path("/proc/self/maps")
-
-    def count(self) -> float:
-        return float(self._read().count(b"\n")) or math.nan
-
-    def shared_bytes(self) -> float:
-        text = self._read()
-        if not text:
-            return math.nan
-        if b"/dev/shm/" not in text and b"/memfd:" not in text:
-            return 0.0
-        shared = [line for line in text.splitlines() if b"/dev/shm/" in line or b"/memfd:" in line]
-        ranges = [line.split(b" ", 1)[0].split(b"-") for line in shared]
-        return float(sum(int(end, 16) - int(start, 16) for start, end in ranges))
-
-    def _read(self) -> bytes:
-        return self._path.read_bytes() if self._path.exists() else b""
 
 
 def _cuda_statistic(device: torch.device, name: str) -> Callable[[], float]:

@@ -1,0 +1,71 @@
+"""Tables of what the stress suite can see, from their JSON in benchmarks/results/."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from robocache.benchmarks.tables import markdown
+
+MATRIX, VERDICTS = "kill_matrix_cpu.json", "leak_verdicts.json"
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+
+
+def blocks(results: Path) -> dict[str, str]:
+    """The Markdown blocks that the stored results fill, by name; none for a result that is not stored."""
+    found = {}
+    if (results / MATRIX).is_file():
+        matrix = json.loads((results / MATRIX).read_text("utf-8"))
+        caption = (
+            f"{matrix['killed']} of {matrix['faults']} faults killed, {matrix['false_alarms']} false alarms, on "
+            f"{matrix['device']} with torch {matrix['torch']}. Faults that only a GPU can have are not in it."
+            f" {matrix.get('note', '')}".rstrip()
+        )
+        found["kill"] = markdown(_matrix(matrix), caption)
+    if (results / VERDICTS).is_file():
+        verdicts = json.loads((results / VERDICTS).read_text("utf-8"))
+        found["verdicts"] = markdown(_verdicts(verdicts), _calibration(verdicts))
+        found["detectable"] = markdown(
+            _detectable(verdicts),
+            "On two CPU cores: hardly and heavily used by others. What is divided by few iterations is large.",
+        )
+    return found
+
+
+def _matrix(matrix: dict[str, Any]) -> Table:
+    rows = [
+        (cell["fault"], cell["scenario"], cell["status"], f"{cell['seconds']:.1f} s", _cell(cell["reason"]))
+        for cell in matrix["cells"]
+    ]
+    return ("fault", "scenario", "status", "after", "because"), rows
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("[", "\\[").replace("\n", " ")[:120]
+
+
+def _verdicts(document: dict[str, Any]) -> Table:
+    rows = []
+    for kind in ("clean", "leaking"):
+        for name, outcomes in document[kind].items():
+            counts = (str(outcomes.get(each, 0)) for each in ("PASS", "INCONCLUSIVE", "FAIL"))
+            rows.append((f"{kind}: {name}", *counts))
+    return ("series", "PASS", "INCONCLUSIVE", "FAIL"), rows
+
+
+def _calibration(document: dict[str, Any]) -> str:
+    parts = [
+        f"{each['seen_share']:.0%} of leaks of {each['median_bytes']:g} bytes an iteration ({name})"
+        for name, each in document["calibration"].items()
+    ]
+    return f"{document['runs_of_each']} series of each kind. Calibration: seen are {' and '.join(parts)}."
+
+
+def _detectable(document: dict[str, Any]) -> Table:
+    units = {"heap_bytes": "B", "python_blocks": "blocks", "resident_bytes": "B"}
+    rows = []
+    for run in document["recorded"]:
+        sizes = (f"{run[name]['minimum_detectable']:.2g} {unit}" for name, unit in units.items())
+        rows.append((f"{run['seconds']:.0f} s, {run['iterations']} iterations", *sizes))
+    return ("burn-in", *(f"`{name}` an iteration" for name in units)), rows

@@ -1,0 +1,99 @@
+"""`robocache stress`: is the suite worth its verdicts?"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from robocache.cli.console import Printer, json_text
+
+if TYPE_CHECKING:
+    from robocache.stress.kill_matrix import Cell
+
+EXIT_SURVIVED = 1
+_SHOWN_TEXT = 90
+app = typer.Typer(help="Run the stress suite's own instruments.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Run the stress suite's own instruments."""
+
+
+@app.command("kill-matrix")
+def kill_matrix(
+    fault: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this fault; may be repeated.")] = None,
+    device: Annotated[str | None, typer.Option(help="cuda or cpu; without it the GPU if there is one.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Every fault with every scenario, not only its own.")] = False,
+    clean: Annotated[bool, typer.Option("--clean/--no-clean", help="Run the scenarios unbroken as well.")] = True,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the JSON goes.")] = None,
+    list_faults: Annotated[bool, typer.Option("--list", help="Print the catalogue and run nothing.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Break RoboCache in every way of the catalogue; exit code 1 if one goes unnoticed, or for the wrong reason."""
+    from robocache.stress.kill_matrix import pairs, run_matrix
+    from robocache.stress.settings import choose_device
+
+    printer = Printer(json_output=json_output)
+    if list_faults:
+        print_catalogue(printer)
+        return
+    where = device or choose_device()
+    runs = pairs(where, fault or (), is_full=full, with_clean=clean)
+    with printer.progress("breaking", len(runs)) as advance:
+        cells = run_matrix(runs, where, lambda cell: advance(f"{cell.fault}, {cell.scenario}: {cell.status}"))
+    document = _document(cells, where, is_full=full)
+    if out is not None:
+        out.write_text(json_text(document), encoding="utf-8")
+    printer.document(document)
+    if not json_output:
+        rows = [
+            (cell.fault, cell.scenario, cell.status, f"{cell.seconds:.1f} s", _short(cell.reason)) for cell in cells
+        ]
+        printer.table(("fault", "scenario", "status", "after", "because"), rows, left=3)
+        printer.say(f"{document['killed']} of {document['faults']} faults killed, each for its own reason")
+    if not document["passed"]:
+        raise typer.Exit(EXIT_SURVIVED)
+
+
+def print_catalogue(printer: Printer) -> None:
+    """Every fault with what it breaks and who must notice."""
+    from robocache.testing import FAULTS
+
+    faults = [
+        {"name": one.name, "description": one.description, "scenario": one.scenario, "devices": list(one.devices)}
+        for one in FAULTS.values()
+    ]
+    printer.document({"command": "stress kill-matrix", "catalogue": faults})
+    if not printer.json_output:
+        rows = [(one.name, one.description, one.scenario, ", ".join(one.devices)) for one in FAULTS.values()]
+        printer.table(("fault", "what is broken", "noticed by", "on"), rows, left=4)
+
+
+def _document(cells: list[Cell], device: str, *, is_full: bool) -> dict[str, Any]:
+    """A fault counts as killed if the scenario that must notice it does; in a full matrix the others may or may not."""
+    import torch
+
+    from robocache.testing import FAULTS
+
+    own = [cell for cell in cells if cell.fault in FAULTS and cell.scenario == FAULTS[cell.fault].scenario]
+    clean = [cell for cell in cells if cell.fault not in FAULTS]
+    return {
+        "command": "stress kill-matrix",
+        "device": device,
+        "machine": platform.machine() if device == "cpu" else torch.cuda.get_device_name(device),
+        "torch": torch.__version__,
+        "is_full": is_full,
+        "faults": len(own),
+        "killed": sum(cell.is_good for cell in own),
+        "false_alarms": sum(not cell.is_good for cell in clean),
+        "passed": all(cell.is_good for cell in own + clean),
+        "cells": [cell.as_dict() for cell in cells],
+    }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN_TEXT else text[: _SHOWN_TEXT - 1] + "…"

@@ -1,0 +1,84 @@
+"""The kill matrix tells killed from survived and from killed for another reason; a few of its pairs run here.
+
+All of them: `robocache stress kill-matrix`.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from robocache.errors import ArgumentError
+from robocache.stress import kill_matrix
+from robocache.stress.kill_matrix import NOTHING, pairs, run_pair
+from robocache.stress.scenarios import SCENARIOS
+from robocache.stress.settings import choose_device
+from robocache.testing import FAULTS
+
+pytestmark = [pytest.mark.slow, pytest.mark.stress, pytest.mark.timeout(240)]
+QUICK = ("native_heap_64b", "failing_reader", "full_disk")
+
+
+def cell(tmp_path, fault, said=None, errors=""):
+    answer = tmp_path / "answer.json"
+    answer.unlink(missing_ok=True)
+    if said is not None:
+        answer.write_text(json.dumps({"said": said, "undecided": [], "seconds": 1.5}))
+    return kill_matrix._cell(fault, "burn-in", answer, errors, 9.0)
+
+
+def test_every_fault_has_a_scenario_that_runs_where_it_can_be():
+    """Fails when a scenario is renamed, or a fault of a GPU is given to one that has none."""
+    for fault in FAULTS.values():
+        assert set(fault.devices) & set(SCENARIOS[fault.scenario].devices), fault
+
+
+@pytest.mark.parametrize("fault", QUICK)
+def test_a_fault_is_killed_for_its_own_reason(fault):
+    """Fails when the injection does not reach the scenario, or the scenario no longer looks."""
+    found = run_pair(fault, FAULTS[fault].scenario, "cpu")
+    assert found.status == "killed", found
+
+
+def test_nothing_is_found_where_nothing_is_broken():
+    found = run_pair(NOTHING, "cache-writing", "cpu")
+    assert (found.status, found.is_good) == ("clean", True), found
+
+
+def test_survivors_and_wrong_reasons_are_told_apart(tmp_path):
+    """Fails when anything that stops a scenario counts as noticing the fault."""
+    assert cell(tmp_path, "tensors_64b", []).status == "survived"
+    assert cell(tmp_path, "tensors_64b", ["ZeroDivisionError: division by zero"]).status == "other reason"
+    killed = cell(tmp_path, "tensors_64b", ["FAIL heap_bytes: grows", "FAIL tensors: grows by 9"])
+    assert (killed.status, killed.reason, killed.seconds) == ("killed", "FAIL tensors: grows by 9", 1.5)
+    assert cell(tmp_path, NOTHING, []).status == "clean"
+    assert cell(tmp_path, NOTHING, ["FAIL tensors: grows by 9"]).status == "false alarm"
+
+
+def test_a_hang_is_killed_by_where_it_hangs(tmp_path):
+    """Fails when a hang anywhere else passes for the deadlock."""
+    stack = "Timeout (0:00:15)!\nThread 0x1:\n  File x, line 3 in {}\n"
+    deadlock = "deadlock_without_the_gil"
+    assert cell(tmp_path, deadlock, errors=stack.format("deadlock_in_python")).status == "killed"
+    assert cell(tmp_path, deadlock, errors=stack.format("read")).status == "other reason"
+    assert cell(tmp_path, deadlock, errors="Killed").reason == "the process ended without an answer: Killed"
+
+
+def test_the_pairs_are_each_fault_with_its_own_scenario_and_each_scenario_unbroken():
+    assert pairs("cpu", ["full_disk"]) == [(NOTHING, "cache-writing"), ("full_disk", "cache-writing")]
+    assert len(pairs("cpu", ["full_disk"], is_full=True, with_clean=False)) == len(SCENARIOS) - 1
+    with pytest.raises(ArgumentError, match=r"^no fault is called 'gremlins'; there are "):
+        pairs("cpu", ["gremlins"])
+    with pytest.raises(ArgumentError, match=r"^cuda_events can be injected on cuda, not on cpu$"):
+        pairs("cpu", ["cuda_events"])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("fault", [name for name, fault in FAULTS.items() if "cpu" not in fault.devices])
+def test_a_fault_of_a_gpu_is_killed_for_its_own_reason(fault):
+    """Fails as above; the faults that only a GPU can have."""
+    if choose_device() == "cpu":  # fails without a GPU where one is required
+        pytest.skip("faults of a GPU need one, and PyTorch finds none here")
+    found = run_pair(fault, FAULTS[fault].scenario, "cuda")
+    assert found.status == "killed", found
