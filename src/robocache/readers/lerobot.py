@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError
 from robocache.readers.lerobot_meta import CLOCK_COLUMNS, Dataset, EpisodeEntry, Feature, open_dataset
-from robocache.readers.lerobot_table import CHECK, column_numbers, read_columns
+from robocache.readers.lerobot_table import CHECK, column_numbers, read_columns, read_episode_columns
 from robocache.readers.limits import REACH_NS, Limits
 from robocache.readers.recording import OpenRecording, ascending_stream, requested_streams
+from robocache.readers.span import Span
 from robocache.records import Episode, Int64, RecordedStream
 
 
@@ -46,20 +47,33 @@ class LeRobotRecording(OpenRecording):
         super().close()
         self._last = None
 
-    def read_episode(self, index: int, streams: Collection[str] | None = None) -> Episode:
+    def read_episode(
+        self,
+        index: int,
+        streams: Collection[str] | None = None,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> Episode:
         """Read the rows of one episode; see `Recording.read_episode`."""
         self._check_episode(index)
+        span = Span(start_ns, end_ns)
         dataset = self._dataset
         entry = dataset.episodes[index]
         names = requested_streams(self.path, streams, dataset.features)
         table = self._rows(entry, names)
         clocks = self._clocks(table, entry)
         clock = next(iter(clocks))
+        inside = np.flatnonzero(span.mask(clocks[clock]))
+        if len(inside) < len(table):
+            first, after = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
+            table = table.slice(first, after - first)
+            clocks = {name: times_ns[first:after] for name, times_ns in clocks.items()}
         made: dict[str, RecordedStream] = {}
         for name in names:
             feature = dataset.features[name]
             values = self._values(table, entry, feature)
-            made[name] = ascending_stream(name, values, clocks, clock, columns=feature.columns)
+            made[name] = span.cut(ascending_stream(name, values, clocks, clock, columns=feature.columns))
         attributes = {
             "task": entry.task,
             "robot": dataset.robot,
@@ -72,9 +86,13 @@ class LeRobotRecording(OpenRecording):
         """The rows of an episode, found by their `episode_index` and checked against the declared length."""
         file = self._dataset.data_file(entry)
         wanted = [*names, *(column for column in CLOCK_COLUMNS if column not in names)]
-        if self._last is None or self._last[:2] != (file, wanted):
-            self._last = (file, wanted, read_columns(file, wanted, self._limits, optional=CLOCK_COLUMNS))
-        table = self._last[2]
+        if self._last is not None and self._last[:2] == (file, wanted):
+            table = self._last[2]
+        else:
+            table = read_episode_columns(file, wanted, entry.index, self._limits)
+            if table is None:
+                table = read_columns(file, wanted, self._limits, optional=CLOCK_COLUMNS)
+                self._last = (file, wanted, table)
         if "episode_index" in table.column_names:
             of_episode = column_numbers(file, table, "episode_index", 1)[:, 0] == entry.index
             if not np.any(of_episode):

@@ -13,10 +13,11 @@ from robocache.errors import (
     UnknownFormatError,
 )
 from robocache.readers.limits import MAX_RATE_HZ, MIN_RATE_HZ, Limits
+from robocache.readers.recording import unreadable
 from robocache.readers.tfrecord import is_tfrecord
 
 if TYPE_CHECKING:
-    from robocache.readers.recording import Recording, unreadable
+    from robocache.readers.recording import Recording
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
