@@ -1,6 +1,7 @@
 """A small recording of every format, for tests that all readers must pass."""
 
 import bz2
+import zipfile
 
 import h5py
 import numpy as np
@@ -22,6 +23,34 @@ def write_hdf5(path, rows=200):
         file.create_dataset("arm/pos", data=numbers.normal(size=(rows, 3)), chunks=(32, 3), compression="gzip")
         file["arm/time"] = 1.7e9 + numbers.permutation(rows) / 100
         file["imu_acc"] = numbers.normal(size=(rows, 3))
+    return path
+
+
+def write_zarr(path, version, **options):
+    """A replay buffer of two episodes by the zarr library, with images and a text."""
+    import zarr
+
+    numbers = np.random.default_rng(6)
+    root = zarr.open_group(path, mode="w", zarr_format=version)
+    arrays = {
+        "meta/episode_ends": (np.array([30, 70]), (1,)),
+        "data/action": (numbers.normal(size=(70, 7)).astype(np.float32), (16, 4)),
+        "data/gripper": (np.where(np.arange(70) < 40, 0, numbers.normal(size=70)), (8,)),
+        "data/img": (numbers.integers(0, 255, (70, 6, 8, 3), np.uint8), (4, 6, 8, 3)),
+        "data/depth": (numbers.normal(size=(70, 6, 8)), (4, 6, 8)),
+    }
+    for name, (values, chunks) in arrays.items():
+        array = root.create_array(name, shape=values.shape, chunks=chunks, dtype=values.dtype, **options)
+        array[:] = values
+    return path
+
+
+def zipped(folder):
+    path = folder.with_name(f"{folder.name}.zip")
+    with zipfile.ZipFile(path, "w") as file:
+        for entry in sorted(folder.rglob("*")):
+            if entry.is_file():
+                file.write(entry, entry.relative_to(folder).as_posix())
     return path
 
 
@@ -47,6 +76,8 @@ FORMATS = {
         lambda folder: write_rlds(folder / "a.tfrecord", episode_features(50), episode_features(20, 1)),
         {"rate_hz": 5.0},
     ),
+    "zarr_v2": (lambda folder: write_zarr(folder / "a.zarr", 2), {"rate_hz": 10.0}),
+    "zarr_v3_zip": (lambda folder: zipped(write_zarr(folder / "a.zarr", 3)), {"rate_hz": 10.0}),
     "carmen": (_carmen, {}),
     "synthetic": (None, {}),
 }

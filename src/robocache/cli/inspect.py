@@ -22,22 +22,25 @@ def command(
     path: Annotated[
         Path,
         typer.Argument(
-            help="An MCAP, ROS 1 bag or HDF5 file, a CARMEN log; a rosbag2, RLDS or LeRobot folder.", show_default=False
+            help="An MCAP, ROS 1 bag or HDF5 file, a CARMEN log; a rosbag2, RLDS, Zarr or LeRobot folder; or many: "
+            "a folder of them, 'runs/*.mcap'.",
+            show_default=False,
         ),
     ],
     source_rate: Annotated[
-        float | None, typer.Option(metavar="HZ", help="Rate of an RLDS data set, or of HDF5 datasets without times.")
+        float | None,
+        typer.Option(metavar="HZ", help="Rate of an RLDS or Zarr data set, or of HDF5 datasets without times."),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Print streams, rates, jitter, gaps, clock offsets and missing values of a recording."""
-    from robocache.readers import open_recording, stream_statistics
+    from robocache.readers import open_recordings, stream_statistics
 
     printer = Printer(json_output=json_output)
     shown: list[tuple[Episode, list[StreamStatistics]]] = []
     documents: list[dict[str, Any]] = []
     rows: list[tuple[str, ...]] = []
-    with open_recording(path, rate_hz=source_rate) as recording:
+    with open_recordings(path, rate_hz=source_rate) as recording:
         form, names = recording.format, recording.episode_names
         with printer.progress("reading", len(names)) as advance:
             for index, name in enumerate(names):

@@ -11,7 +11,16 @@ believed, and whatever is wrong with it is one `RecordingError` that names the f
 from robocache.readers.limits import Limits
 from robocache.readers.recognise import open_recording
 from robocache.readers.recording import Recording
+from robocache.readers.several import open_recordings
 from robocache.readers.statistics import StreamStatistics, stream_statistics
 from robocache.readers.synthetic import SyntheticRobot
 
-__all__ = ["Limits", "Recording", "StreamStatistics", "SyntheticRobot", "open_recording", "stream_statistics"]
+__all__ = [
+    "Limits",
+    "Recording",
+    "StreamStatistics",
+    "SyntheticRobot",
+    "open_recording",
+    "open_recordings",
+    "stream_statistics",
+]
