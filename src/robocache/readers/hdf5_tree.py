@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -160,8 +160,13 @@ class Hdf5File:
         with self.damage_named(full):
             return np.asarray(dataset[start:stop])
 
-    def read(self, dataset: Dataset, full: str) -> npt.NDArray[np.generic]:
-        """All values of a dataset, [rows, dim], native byte order; one axis becomes a column.
+    def read(self, dataset: Dataset, full: str, rows: range) -> npt.NDArray[np.generic]:
+        """Some rows of a dataset, [rows, dim], native byte order; one axis becomes a column.
+
+        Args:
+            dataset: From `tree`.
+            full: Its full name.
+            rows: Which, one after the other.
 
         Raises:
             RecordingLimitError: It declares more than the file, or the limits, can hold.
@@ -171,12 +176,14 @@ class Hdf5File:
             shape, itemsize = dataset.shape, dataset.dtype.itemsize
             stored = int(dataset.id.get_storage_size())
             chunk = math.prod(dataset.chunks or (0,)) * itemsize
-        declared = math.prod(shape) * itemsize
+        declared, wanted = math.prod(shape) * itemsize, math.prod((len(rows), *shape[1:])) * itemsize
         # Chunks that were never written take no space in the file, and still have values.
         allowed = self.limits.decompressed_bytes(stored, of_block=False)
+        possible = replace(self.limits, episode_bytes=max(declared, 1)).decompressed_bytes(stored, of_block=False)
         for what, size, limit in (
             ("stored", stored, self._size),
-            ("decompressed", declared, allowed),
+            ("decompressed", declared, allowed if len(rows) == shape[0] else possible),
+            ("requested", wanted, allowed),
             ("chunk", chunk, self.limits.block_bytes),
         ):
             if size > limit:
@@ -184,7 +191,7 @@ class Hdf5File:
                 remedy = "open it with larger Limits(...) if you trust it"
                 raise RecordingLimitError(self.path, problem, place=f"dataset {full}", remedy=remedy)
         with self.damage_named(full):
-            values = np.asarray(dataset[()])
+            values = np.asarray(dataset[rows.start : rows.stop] if len(rows) < shape[0] else dataset[()])
         return values.reshape(len(values), -1 if values.size else math.prod(shape[1:])).astype(
             values.dtype.newbyteorder("="), copy=False
         )
