@@ -9,6 +9,7 @@ import numpy as np
 from robocache.readers import SyntheticRobot, open_recording
 
 from .bag_writing import mcap_messages, write_ros1, write_rosbag2, write_small_mcap  # noqa: TID252 -- not installed
+from .image_recordings import WITH_IMAGES  # noqa: TID252
 from .test_carmen import log_text  # noqa: TID252
 from .test_lerobot import write_dataset  # noqa: TID252
 from .test_rlds import episode_features  # noqa: TID252
@@ -80,6 +81,7 @@ FORMATS = {
     "zarr_v3_zip": (lambda folder: zipped(write_zarr(folder / "a.zarr", 3)), {"rate_hz": 10.0}),
     "carmen": (_carmen, {}),
     "synthetic": (None, {}),
+    **WITH_IMAGES,
 }
 
 

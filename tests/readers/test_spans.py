@@ -30,6 +30,10 @@ def assert_is_cut(part, whole, start_ns, end_ns):
         assert stream.values.dtype == full.values.dtype
         assert stream.values.tobytes() == full.values[rows].tobytes()
         assert stream.values.shape[1:] == full.values.shape[1:]
+        if full.frames is not None:
+            assert len(stream.frames) == len(full.frames)
+            read = stream.frames.read(stream.values[:, 0])
+            np.testing.assert_array_equal(read, full.frames.read(full.values[:, 0])[inside])
         if full.offsets is not None:
             np.testing.assert_array_equal(np.diff(stream.offsets), np.diff(full.offsets)[inside])
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from robocache.errors import BackendUnavailableError, DamagedRecordingError, RecordingLimitError
+from robocache.errors import BackendUnavailableError, ClosedError, DamagedRecordingError, RecordingLimitError
 from robocache.readers.hdf5_texts import read_texts
 from robocache.readers.limits import Limits
 
@@ -65,11 +65,13 @@ class Hdf5File:
         self._size = path.stat().st_size
         self._owners: tuple[str, ...] = ()
         self._texts: dict[str, dict[str, str]] | None = None
+        self._is_closed = False
         with self.damage_named("file"):
             self._file = h5py.File(path, "r", locking="best-effort")
 
     def close(self) -> None:
         """Close the file."""
+        self._is_closed = True
         self._file.close()
 
     def tree(self) -> Tree:
@@ -147,9 +149,12 @@ class Hdf5File:
         """Some rows of a dataset, as they are.
 
         Raises:
+            ClosedError: After `close`.
             RecordingLimitError: They, or a chunk, are larger than the limits allow.
             DamagedRecordingError: HDF5 cannot read it.
         """
+        if self._is_closed:
+            raise ClosedError(f"{self.path} is closed; open it again to read from it")
         with self.damage_named(full):
             row_bytes = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
             chunk = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize

@@ -85,7 +85,7 @@ def open_recording(path: str | Path, *, rate_hz: float | None = None, limits: Li
 def _refuse_rate(path: Path, rate_hz: float | None) -> None:
     if rate_hz is not None:
         raise ArgumentError(
-            f"{path}: has times of its own; leave out rate_hz (--source-rate), which is for HDF5 and RLDS"
+            f"{path}: has times of its own; leave out rate_hz (--source-rate), which is for HDF5, RLDS and Zarr"
         )
 
 

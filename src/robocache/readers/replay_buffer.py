@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError, UnknownFormatError
-from robocache.readers.images import Uint8, check_pixels
+from robocache.readers.images import MAX_SIDE, Uint8, check_pixels
 from robocache.readers.limits import Limits
 from robocache.readers.recording import (
     OpenRecording,
@@ -132,7 +132,7 @@ class ReplayBufferRecording(OpenRecording):
             if array is None:
                 continue
             is_image = len(array.shape) == PICTURE_AXES and array.shape[3] == 3 and array.dtype == np.uint8
-            is_image = is_image and array.shape[1] * array.shape[2] > 0
+            is_image = is_image and 0 < min(array.shape[1:3]) <= max(array.shape[1:3]) <= MAX_SIDE
             if len(array.shape) > 2 and not is_image:
                 self._skipped[name] = (
                     f"it has {len(array.shape)} axes of {array.dtype}, not one or two, and is no image"

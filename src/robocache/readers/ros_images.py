@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robocache.readers.images import ImageError, Uint8, check_pixels, decoded, image_shape
+from robocache.readers.images import ImageError, Uint8, check_pixels, check_sides, decoded, image_shape
 from robocache.readers.recording import image_stream
 from robocache.readers.ros2_layout import Layout, LayoutError, find_layout
 from robocache.readers.ros2_schema import Definitions, short_name
@@ -132,8 +132,7 @@ class ImageTopic:
         if encoding not in ENCODINGS:
             raise ImageError(f"is encoded as {encoding[:40]!r}, and {', '.join(ENCODINGS)} are read")
         height, width = (_number(layout, name, payload) for name in ("height", "width"))
-        if not height * width:
-            raise ImageError(f"has {width} x {height} pixels")
+        check_sides(height, width)
         return height, width, 3
 
     def _decoded(self, payload: bytes, limits: Limits) -> Uint8:
