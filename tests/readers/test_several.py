@@ -1,8 +1,10 @@
 """Many recordings as one: which, in which order, under which names, and how many of them open."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -11,7 +13,8 @@ from robocache.readers import open_recording, open_recordings
 from robocache.readers.several import MAX_OPEN
 
 from .every_reader import write_hdf5  # noqa: TID252 -- tests are not an installed package
-from .test_lerobot import write_dataset  # noqa: TID252
+from .image_recordings import write_lerobot_video  # noqa: TID252
+from .test_lerobot import LENGTHS, write_dataset  # noqa: TID252
 from .test_rlds import episode_features  # noqa: TID252
 from .test_rlds import write as write_rlds  # noqa: TID252
 
@@ -67,6 +70,39 @@ def test_the_outer_folder_of_an_rlds_data_set_and_formats_side_by_side(tmp_path)
     with open_recordings(tmp_path / "both") as opened:
         assert opened.episode_names == ("a/a", "lerobot/episode_000000", "lerobot/episode_000001")
         assert opened.format == "hdf5, lerobot-v3.0"
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_images_outlive_the_turn_of_their_file(tmp_path, threads):
+    """Catches images that die with the ninth file, that come from another file, and a file closed under a reader."""
+    for number in range(MAX_OPEN):
+        with h5py.File(tmp_path / f"run{number}.h5", "w") as file:
+            file.attrs["sampling_rate"] = 10.0
+            file["camera"] = np.full((5, 4, 6, 3), number, np.uint8)
+    for number in (MAX_OPEN, MAX_OPEN + 1):
+        write_lerobot_video(tmp_path / f"run{number}")
+    with open_recordings(tmp_path) as opened:
+        assert len(opened.episode_names) == MAX_OPEN + 2 * 2
+        episodes = [opened.read_episode(index) for index in range(len(opened.episode_names))]
+        streams = [next(stream for stream in episode.streams.values() if stream.frames) for episode in episodes]
+
+        def read(turn):
+            stream = streams[turn % len(streams)]
+            return stream.frames.read(stream.values[::-1, 0])
+
+        with ThreadPoolExecutor(threads) as pool:
+            for turn, images in enumerate(pool.map(read, range(3 * len(streams)))):
+                number = turn % len(streams)
+                if number < MAX_OPEN:
+                    np.testing.assert_array_equal(images, np.full((5, 4, 6, 3), number))
+                else:
+                    # Frame k of the file has the grey 5 * k; the second episode begins at frame 3.
+                    expected = np.arange(LENGTHS[0])[::-1] if number % 2 == 0 else 3 + np.arange(LENGTHS[1])[::-1]
+                    np.testing.assert_allclose(images.mean((1, 2, 3)), 5 * expected, atol=3)
+        assert open_files(tmp_path) <= MAX_OPEN
+    assert open_files(tmp_path) == 0
+    with pytest.raises(ClosedError):
+        streams[0].frames.read(np.array([0]))
 
 
 def test_one_recording_is_itself(runs):

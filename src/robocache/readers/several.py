@@ -5,16 +5,21 @@ from __future__ import annotations
 import glob
 import os
 import re
+import threading
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from robocache.errors import ArgumentError, RecordingNotFoundError
+import numpy as np
+import numpy.typing as npt
+
+from robocache.errors import ArgumentError, DamagedRecordingError, RecordingNotFoundError
 from robocache.readers.limits import Limits
 from robocache.readers.recognise import SUFFIXES, open_recording
 from robocache.readers.recording import OpenRecording, Recording
-from robocache.records import Episode
+from robocache.records import Episode, Frames, Int64
 
 MAX_OPEN = 8
 _WILD = re.compile(r"[*?[]")
@@ -25,7 +30,8 @@ class SeveralRecordings(OpenRecording):
     """Several recordings as one `Recording`; at most eight of them are open at a time.
 
     An episode is called "<file>/<episode>", where the file's name is its stem, or as much of its path as tells it from
-    the others. Images of a stream can be read while its file is among those open.
+    the others. Images can be read until all is closed: the file of theirs is opened again where others took its place.
+    With more files than may be open, threads read one after the other.
 
     Args:
         path: What was asked for.
@@ -37,6 +43,8 @@ class SeveralRecordings(OpenRecording):
     def __init__(self, path: str, files: Collection[Path], *, rate_hz: float | None, limits: Limits | None) -> None:
         self._rate_hz, self._limits = rate_hz, limits
         self._open: OrderedDict[Path, Recording] = OrderedDict()
+        # Nobody may close a file in which another thread reads.
+        self._lock = threading.RLock() if len(files) > MAX_OPEN else nullcontext()
         self._places: list[tuple[Path, int]] = []
         names, formats = [], set()
         try:
@@ -66,10 +74,21 @@ class SeveralRecordings(OpenRecording):
         end_ns: int | None = None,
     ) -> Episode:
         """Read one episode of one of the recordings; see `Recording.read_episode`."""
+        with self._recording(index) as (recording, number):
+            episode = recording.read_episode(number, streams, start_ns=start_ns, end_ns=end_ns)
+        made = dict(episode.streams)
+        for name, stream in made.items():
+            if stream.frames is not None:
+                made[name] = replace(stream, frames=_Frames(self, index, name, recording, stream.frames))
+        return replace(episode, name=self.episode_names[index], streams=made)
+
+    @contextmanager
+    def _recording(self, index: int) -> Iterator[tuple[Recording, int]]:
+        """The recording of an episode, open, and the episode's number there."""
         self._check_episode(index)
         file, number = self._places[index]
-        episode = self._opened(file).read_episode(number, streams, start_ns=start_ns, end_ns=end_ns)
-        return replace(episode, name=self.episode_names[index])
+        with self._lock:
+            yield self._opened(file), number
 
     def _opened(self, file: Path) -> Recording:
         if file in self._open:
@@ -83,6 +102,38 @@ class SeveralRecordings(OpenRecording):
     def _close_all(self) -> None:
         while self._open:
             self._open.popitem()[1].close()
+
+
+class _Frames:
+    """Images of one stream of several recordings; see `Frames`."""
+
+    def __init__(
+        self, recordings: SeveralRecordings, index: int, name: str, recording: Recording, frames: Frames
+    ) -> None:
+        self._recordings, self._index, self._name = recordings, index, name
+        self._recording, self._frames = recording, frames
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        with self._decoding() as frames:
+            return frames.shape
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def read(self, numbers: Int64, *, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+        with self._decoding() as frames:
+            return frames.read(numbers, size=size)
+
+    @contextmanager
+    def _decoding(self) -> Iterator[Frames]:
+        with self._recordings._recording(self._index) as (recording, number):  # noqa: SLF001 -- one thing in two classes
+            if recording is not self._recording:
+                found = recording.read_episode(number, [self._name]).streams[self._name].frames
+                if found is None or len(found) != len(self._frames):
+                    raise DamagedRecordingError(recording.path, "changed while it was read", remedy="open it again")
+                self._recording, self._frames = recording, found
+            yield self._frames
 
 
 def open_recordings(
