@@ -14,6 +14,12 @@ import numpy as np
 from robocache.errors import ClosedError, RoboCacheError, UnknownStreamError
 from robocache.readers import Recording
 from robocache.records import Episode, RecordedStream
+from robocache.testing.image_conformance import (
+    image_differences,
+    images_are_those_asked_for,
+    images_close,
+    read_first_images,
+)
 
 UNKNOWN = "a stream that no recording has"
 Open = Callable[[], Recording]
@@ -153,6 +159,9 @@ def _spans_are_cut(open_: Open, *_: object) -> Iterator[str]:
                 is_cut = np.array_equal(got.times_ns, full.times_ns[inside])
                 if not is_cut or got.values.tobytes() != full.values[rows].tobytes():
                     yield f"{name} from {start_ns} to {end_ns} is not what a mask over the whole gives"
+                elif full.frames is not None:
+                    numbers = full.values[inside][:1, 0].astype(np.int64)
+                    yield from (f"{name} from {start_ns}: {what}" for what in image_differences(got, full, numbers))
 
 
 def _reading_again_gives_the_same(open_: Open, count: int, _: float) -> Iterator[str]:
@@ -176,7 +185,7 @@ def _closes(open_: Open, *_: object) -> Iterator[str]:
 def _leaves_no_descriptor(open_: Open, *_: object) -> Iterator[str]:
     def use() -> int:
         with open_() as recording:
-            recording.read_episode(0)
+            read_first_images([*recording.read_episode(0).streams.values()])
         del recording
         return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 -- names are enough
 
@@ -256,6 +265,8 @@ def _differences(one: RecordedStream, other: RecordedStream) -> Iterator[str]:
         yield "other values"
     if (one.clock, one.columns, one.kind) != (other.clock, other.columns, other.kind):
         yield "another clock, other columns or another kind"
+    if len(one.values) == len(other.values) and one.kind == other.kind == "image":
+        yield from image_differences(one, other, one.values[[0, -1] if len(one.values) else [], 0].astype(np.int64))
 
 
 REQUIREMENTS: dict[str, Callable[[Open, int, float], Iterator[str]]] = {
@@ -271,4 +282,6 @@ REQUIREMENTS: dict[str, Callable[[Open, int, float], Iterator[str]]] = {
     "it leaves no descriptor open": _leaves_no_descriptor,
     "it reads in another thread": _reads_in_a_thread,
     "it reads after a fork": _reads_after_fork,
+    "images are those that are asked for": images_are_those_asked_for,
+    "images are not read any more when it is closed": images_close,
 }
