@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         voxelize_pointcloud,
         warmup,
     )
-    from robocache.readers import open_recording
+    from robocache.readers import open_recording, open_recordings
 
 # Rooms that import PyTorch or a format's library, on first use: `robocache --help` has no need of them.
 _LAZY = {
@@ -56,7 +56,7 @@ _LAZY = {
         "voxelize_pointcloud",
         "warmup",
     ),
-    "robocache.readers": ("open_recording",),
+    "robocache.readers": ("open_recording", "open_recordings"),
 }
 _NAME_IN_ROOM = {"open": "open_dataset"}  # where a name of its own keeps clear of a builtin
 _ROOM_OF = {name: room for room, names in _LAZY.items() for name in names}
@@ -98,6 +98,7 @@ __all__ = [
     "fuse_streams",
     "is_cuda_available",
     "open_recording",
+    "open_recordings",
     "print_installation_info",
     "resample_trajectories",
     "self_test",

@@ -89,14 +89,14 @@ def test_inspect_keeps_one_episode_of_many_in_memory(run, monkeypatch):
     seen, most = [], 0
 
     class Watched(SyntheticRobot):
-        def read_episode(self, index, streams=None):
+        def read_episode(self, index, streams=None, **span):
             nonlocal most
             most = max(most, sum(one() is not None for one in seen))
             episode = super().read_episode(index, streams)
             seen.append(weakref.ref(episode))
             return episode
 
-    monkeypatch.setattr(readers, "open_recording", lambda *_, **__: Watched(duration_s=1, episodes=8, lidar_points=8))
+    monkeypatch.setattr(readers, "open_recordings", lambda *_, **__: Watched(duration_s=1, episodes=8, lidar_points=8))
     shown = run("inspect", "many").stdout
     assert "episode_000007" in shown
     assert most == 2  # the first, which is shown, and the one before

@@ -32,7 +32,7 @@ class Grey:
 class Camera(OpenRecording):
     format = "made up"
 
-    def read_episode(self, index, streams=None):
+    def read_episode(self, index, streams=None, *, start_ns=None, end_ns=None):
         self._check_episode(index)
         times = np.arange(20, dtype=np.int64) * 10**8
         clocks = {"log": times}
@@ -45,7 +45,8 @@ class Camera(OpenRecording):
 
 def test_images_become_videos_and_a_missing_arm_is_never_valid(run, document, tmp_path, monkeypatch):
     """Fails when images are read after their recording is closed, or an optional stream's columns are not kept."""
-    monkeypatch.setattr(readers, "open_recording", lambda *_, **__: Camera("camera", ("e0", "e1")))
+    for name in ("open_recording", "open_recordings"):
+        monkeypatch.setattr(readers, name, lambda *_, **__: Camera("camera", ("e0", "e1")))
     spec, out = tmp_path / "spec.yaml", tmp_path / "out"
     run("inspect", "camera", "--suggest", spec)
     streams = yaml.safe_load(spec.read_text())["streams"]

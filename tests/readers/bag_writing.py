@@ -70,7 +70,7 @@ IMAGE = (
 )
 
 
-def write_small_mcap(path, rows=60):
+def write_small_mcap(path, rows=60, **options):
     """Joints by two publishers, clouds of changing size, twists without a header, images; stamps out of order."""
     randomly = np.random.default_rng(3)
     times = [int(time) for time in START_NS + randomly.permutation(rows) * 10_000_000]
@@ -89,6 +89,7 @@ def write_small_mcap(path, rows=60):
             "/cmd": ("geometry_msgs/msg/Twist", TWIST, [(log, {"linear": vector, "angular": vector}) for log in logs]),
             "/camera": ("sensor_msgs/msg/Image", IMAGE, [(logs[0], image)]),
         },
+        **options,
     )
 
 

@@ -94,13 +94,17 @@ SECONDS, PEAK_BYTES = 2, 200 * 2**20
 
 
 def read_and_raise(path, **options):
-    """Every stream of every episode, read within the limits of processor time and memory."""
+    """Every stream of every episode, and an image of each, read within the limits of processor time and memory."""
     tracemalloc.start()
     start = time.process_time()
     try:
         with open_recording(path, **options) as opened:
             episodes = [opened.read_episode(index) for index in range(len(opened.episode_names))]
-        return [stream for episode in episodes for stream in episode.streams.values()]
+            streams = [stream for episode in episodes for stream in episode.streams.values()]
+            for stream in streams:
+                if stream.frames is not None:
+                    stream.frames.read(stream.values[-1:, 0])
+        return streams
     finally:
         took, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

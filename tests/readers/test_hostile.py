@@ -88,6 +88,17 @@ def test_folders_that_are_no_recording(tmp_path, joints_mcap):
         open_recording("/dev/null")
 
 
+def test_a_file_that_the_system_does_not_let_read(joints_mcap, monkeypatch):
+    """Fails with a NameError where the error's maker is imported for types only."""
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refused)
+    with pytest.raises(RecordingNotFoundError, match=r"cannot be read \(Permission denied\); check its permissions"):
+        open_recording(joints_mcap)
+
+
 # ── truncated and flipped ───────────────────────────────────────────────────────────────────────
 
 

@@ -36,10 +36,10 @@ def all_frames(path, count=None):
         return [next(frames) for _ in range(count)] if count else list(frames)
 
 
-def write_video(path, frames=40, *, key_every=10, between=2, side=48, codec="mpeg4"):
+def write_video(path, frames=40, *, key_every=10, between=2, side=48, codec="mpeg4", rate=20):
     """A video whose frame k has the grey 5 * k, with frames that are stored in another order than shown."""
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream(codec, rate=20, options={"g": str(key_every), "bf": str(between)})
+        stream = container.add_stream(codec, rate=rate, options={"g": str(key_every), "bf": str(between)})
         stream.bit_rate = 4_000_000
         stream.width = stream.height = side
         stream.pix_fmt = "yuv420p"

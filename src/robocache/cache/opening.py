@@ -41,8 +41,9 @@ def open_dataset(
     """Open recordings: as they are, or aligned, from a cache that is filled as episodes are asked for.
 
     Args:
-        source: A path, as for `open_recording`; or a function without arguments that gives a `Recording`, for a reader
-            of your own. Other processes import it by its name.
+        source: A path, a folder of recordings, a pattern ("runs/*.mcap") or a list of them, as for `open_recordings`;
+            or a function without arguments that gives a `Recording`, for a reader of your own. Other processes import
+            it by its name.
         spec: How to align. None: give the `Recording`, to be closed.
         cache: Folder of the cache. None: what `ROBOCACHE_CACHE` names, else `robocache` in the user's cache folder.
         cache_limit: What its shards may weigh, such as `"20GB"`. None: until the disk is full.

@@ -14,7 +14,7 @@ from robocache.cache.key import ShardKey, shard_key
 from robocache.cache.layout import Contents
 from robocache.errors import ArgumentError, BuildError, CacheError, RoboCacheError
 from robocache.ops.backends import choose_backend
-from robocache.readers import Recording, open_recording
+from robocache.readers import Recording, open_recordings
 from robocache.readers.sources import recording_sources
 from robocache.records import Episode, RecordedStream
 from robocache.version import __version__
@@ -141,17 +141,20 @@ def open_source(source: Source, rate_hz: float | None = None) -> Recording:
     """Open whatever a user may name as a source of episodes.
 
     Args:
-        source: A path, or a function without arguments that gives a `Recording`; other processes import it by its name.
+        source: What `open_recordings` takes, or a function without arguments that gives a `Recording`; other processes
+            import it by its name.
         rate_hz: As for `open_recording`.
 
     Raises:
         RecordingError: It cannot be opened.
         ArgumentError: It is neither.
     """
-    if isinstance(source, str | Path):
-        return open_recording(source, rate_hz=rate_hz)
+    if isinstance(source, str | Path | Sequence):
+        return open_recordings(source, rate_hz=rate_hz)
     if not callable(source):
-        raise ArgumentError(f"source must be a path, or a function that opens a recording, got {source!r}")
+        raise ArgumentError(
+            f"source must be a path, a pattern, a list of them, or a function that opens a recording, got {source!r}"
+        )
     return source()
 
 

@@ -24,11 +24,14 @@ def command(
     path: Annotated[
         Path,
         typer.Argument(
-            help="An MCAP, ROS 1 bag or HDF5 file, a CARMEN log; a rosbag2, RLDS or LeRobot folder.", show_default=False
+            help="An MCAP, ROS 1 bag or HDF5 file, a CARMEN log; a rosbag2, RLDS, Zarr or LeRobot folder; or many: "
+            "a folder of them, 'runs/*.mcap'.",
+            show_default=False,
         ),
     ],
     source_rate: Annotated[
-        float | None, typer.Option(metavar="HZ", help="Rate of an RLDS data set, or of HDF5 datasets without times.")
+        float | None,
+        typer.Option(metavar="HZ", help="Rate of an RLDS or Zarr data set, or of HDF5 datasets without times."),
     ] = None,
     suggest: Annotated[
         Path | None,
@@ -38,13 +41,13 @@ def command(
 ) -> None:
     """Print streams, rates, jitter, gaps, clock offsets and missing values of a recording."""
     from robocache.cli.suggestion import Suggestion
-    from robocache.readers import open_recording, stream_statistics
+    from robocache.readers import open_recordings, stream_statistics
 
     printer = Printer(json_output=json_output)
     shown: list[tuple[Episode, list[StreamStatistics]]] = []
     documents: list[dict[str, Any]] = []
     rows: list[tuple[str, ...]] = []
-    with open_recording(path, rate_hz=source_rate) as recording:
+    with open_recordings(path, rate_hz=source_rate) as recording:
         form, names = recording.format, recording.episode_names
         suggestion = Suggestion(str(path), form)
         with printer.progress("reading", len(names)) as advance:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robocache.errors import DamagedRecordingError
-from robocache.readers.lerobot_meta import json_file, json_lines
+from robocache.readers.lerobot_json import json_file, json_lines
 from robocache.readers.lerobot_table import CHECK
 from robocache.readers.limits import Limits
 

@@ -12,6 +12,7 @@ from robocache.readers.decoders import limit_open_decoders
 from robocache.readers.limits import Limits
 from robocache.readers.recognise import open_recording
 from robocache.readers.recording import Recording
+from robocache.readers.several import open_recordings
 from robocache.readers.statistics import StreamStatistics, stream_statistics
 from robocache.readers.synthetic import SyntheticRobot
 
@@ -22,5 +23,6 @@ __all__ = [
     "SyntheticRobot",
     "limit_open_decoders",
     "open_recording",
+    "open_recordings",
     "stream_statistics",
 ]

@@ -18,6 +18,7 @@ from robocache.errors import DamagedRecordingError, RecordingLimitError, Unknown
 from robocache.readers.carmen_lines import COPY, numbered_lines
 from robocache.readers.limits import REACH_NS, Limits, MiB
 from robocache.readers.recording import OpenRecording, ascending_stream, requested_streams
+from robocache.readers.span import Span
 from robocache.records import Episode, Int64, Kind, RecordedStream
 
 _STAMP = re.compile(rb"(-?)([0-9]{1,20})(?:\.([0-9]{0,40}))?")
@@ -55,9 +56,17 @@ class CarmenRecording(OpenRecording):
         self._location = path
         self._limits = limits
 
-    def read_episode(self, index: int, streams: Collection[str] | None = None) -> Episode:
+    def read_episode(
+        self,
+        index: int,
+        streams: Collection[str] | None = None,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> Episode:
         """Read the file, in one pass; see `Recording.read_episode`."""
         self._check_episode(index)
+        span = Span(start_ns, end_ns)
         log = _Log(self._location, self._limits, streams)
         for number, line in numbered_lines(self._location, self._limits):
             if not line.startswith(b"#"):
@@ -70,7 +79,7 @@ class CarmenRecording(OpenRecording):
         made = {stream.name: stream for message in log.messages.values() for stream in message.streams(names)}
         skipped = {name: f"{count} messages of a kind that is not read" for name, count in log.skipped.items()}
         attributes = {"parameters": log.parameters, "skipped": skipped}
-        return Episode(self.episode_names[0], {name: made[name] for name in names}, self.path, attributes)
+        return Episode(self.episode_names[0], {name: span.cut(made[name]) for name in names}, self.path, attributes)
 
 
 @dataclass

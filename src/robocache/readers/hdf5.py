@@ -10,7 +10,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from robocache.errors import DamagedRecordingError, RecordingLimitError, UnknownFormatError
+import numpy as np
+
+from robocache.errors import DamagedRecordingError, RecordingError, RecordingLimitError, UnknownFormatError
 from robocache.readers.hdf5_images import image_frames
 from robocache.readers.hdf5_layout import TimeAxis, flavour_of, kind_and_columns, nanoseconds, time_axis
 from robocache.readers.hdf5_tree import COPY, Hdf5File
@@ -22,6 +24,7 @@ from robocache.readers.recording import (
     requested_streams,
     synthetic_times_ns,
 )
+from robocache.readers.span import Span
 from robocache.readers.stills import StillFrames
 from robocache.records import Episode, Int64, RecordedStream
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from h5py import Dataset
 
 _Value = TypeVar("_Value")
+TIMES_AT_ONCE = 2**18
 
 
 class Hdf5Recording(OpenRecording):
@@ -70,9 +74,17 @@ class Hdf5Recording(OpenRecording):
         super().close()
         self._file.close()
 
-    def read_episode(self, index: int, streams: Collection[str] | None = None) -> Episode:
+    def read_episode(
+        self,
+        index: int,
+        streams: Collection[str] | None = None,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> Episode:
         """Read the datasets of one episode; see `Recording.read_episode`."""
         self._check_episode(index)
+        span = Span(start_ns, end_ns)
         prefix = self._flavour.prefix(index)
         datasets, skipped = _below(prefix, self._tree.datasets), _below(prefix, self._tree.skipped)
         frames = self._images(prefix, datasets, skipped)
@@ -90,7 +102,7 @@ class Hdf5Recording(OpenRecording):
                 remedy = "give a rate: open_recording(path, rate_hz=...), or --source-rate on the command line"
             raise UnknownFormatError(self.path, f"has no stream with a time ({reasons})", remedy=remedy)
         names = requested_streams(self.path, streams, axes)
-        made = self._streams(names, prefix, datasets, axes, frames)
+        made = self._streams(prefix, datasets, {name: axes[name] for name in names}, frames, span)
         attributes = self._attributes(prefix, skipped)
         return Episode(self.episode_names[index], made, self.path, attributes)
 
@@ -112,30 +124,34 @@ class Hdf5Recording(OpenRecording):
 
     def _streams(
         self,
-        names: tuple[str, ...],
         prefix: str,
         datasets: Mapping[str, Dataset],
         axes: Mapping[str, TimeAxis],
         frames: Mapping[str, StillFrames],
+        span: Span,
     ) -> dict[str, RecordedStream]:
         made: dict[str, RecordedStream] = {}
-        stamps: dict[str, Int64] = {}
+        stamps: dict[str, tuple[range, Int64]] = {}
         held = 0
-        for name in names:
-            axis = axes[name]
-            # Numbers first: their shape is believed only when they were read.
-            values = None if name in frames else self._file.read(datasets[name], prefix + name)
+        for name, axis in axes.items():
+            count = int(datasets[name].shape[0])
             if axis.dataset is None:
-                times_ns = self._synthetic(axis, datasets[name].shape[0], prefix + name)
+                rows = range(*span.synthetic_rows(count, axis.rate_hz))
             else:
                 if axis.dataset not in stamps:
-                    stamps[axis.dataset] = self._stamps(datasets[axis.dataset], prefix + axis.dataset)
-                times_ns = stamps[axis.dataset]
+                    stamps[axis.dataset] = self._stamps(datasets[axis.dataset], prefix + axis.dataset, span)
+                rows, times_ns = stamps[axis.dataset]
+            # Numbers before synthetic times: their shape is believed only when they were read.
+            values = None if name in frames else self._file.read(datasets[name], prefix + name, rows)
+            if axis.dataset is None:
+                times_ns = self._synthetic(axis, count, prefix + name, rows)
+            clocks = {axis.clock: times_ns}
             if values is None:
-                made[name] = image_stream(name, frames[name], {axis.clock: times_ns}, axis.clock)
-                continue
-            kind, columns = kind_and_columns(self._file, datasets[name], name, self._flavour.name)
-            made[name] = ascending_stream(name, values, {axis.clock: times_ns}, axis.clock, columns=columns, kind=kind)
+                whole = image_stream(name, frames[name], clocks, axis.clock, rows)
+            else:
+                kind, columns = kind_and_columns(self._file, datasets[name], name, self._flavour.name)
+                whole = ascending_stream(name, values, clocks, axis.clock, columns=columns, kind=kind)
+            made[name] = span.cut(whole)
             held += made[name].nbytes
             if held > self._file.limits.episode_bytes:
                 problem = f"its streams take more than the limit of {self._file.limits.episode_bytes} bytes"
@@ -143,17 +159,34 @@ class Hdf5Recording(OpenRecording):
                 raise RecordingLimitError(self.path, problem, place=f"dataset {name}", remedy=remedy)
         return made
 
-    def _synthetic(self, axis: TimeAxis, rows: int, full: str) -> Int64:
+    def _synthetic(self, axis: TimeAxis, count: int, full: str, rows: range) -> Int64:
+        if 16 * len(rows) > self._file.limits.episode_bytes:  # images that were never written take no space in the file
+            problem = f"declares {count} rows, whose times alone are more than the limit allows"
+            remedy = "read fewer streams, or raise Limits(episode_bytes=...)"
+            raise RecordingLimitError(self.path, problem, place=f"dataset {full}", remedy=remedy)
         try:
-            return synthetic_times_ns(rows, axis.rate_hz)
+            return synthetic_times_ns(count, axis.rate_hz, rows)
         except ValueError as error:
             remedy = "give rate_hz=..., or --source-rate on the command line"
             raise DamagedRecordingError(self.path, str(error), place=f"dataset {full}", remedy=remedy) from error
 
-    def _stamps(self, dataset: Dataset, full: str) -> Int64:
-        values = self._file.read(dataset, full)[:, 0]
+    def _stamps(self, dataset: Dataset, full: str, span: Span) -> tuple[range, Int64]:
+        """The rows that may be inside, and their times; read block by block, for times need not be ascending."""
+        units = self._file.text(dataset, "units")
+        count = int(dataset.shape[0])
+        first, after = count, 0
         try:
-            return nanoseconds(values, full, self._file.text(dataset, "units"))
+            for start in range(0, 0 if span.is_everything else count, TIMES_AT_ONCE):
+                block = range(start, min(start + TIMES_AT_ONCE, count))
+                inside = np.flatnonzero(
+                    span.mask(nanoseconds(self._file.read(dataset, full, block)[:, 0], full, units))
+                )
+                if len(inside):
+                    first, after = min(first, start + int(inside[0])), start + int(inside[-1]) + 1
+            rows = range(count) if span.is_everything else range(min(first, after), after)
+            return rows, nanoseconds(self._file.read(dataset, full, rows)[:, 0], full, units)
+        except RecordingError:
+            raise
         except ValueError as error:
             raise DamagedRecordingError(self.path, str(error), place=f"dataset {full}", remedy=COPY) from error
 

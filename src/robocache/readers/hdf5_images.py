@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robocache.readers.images import ImageError, Uint8, check_pixels, decoded, image_shape, is_image
+from robocache.readers.images import ImageError, Uint8, check_pixels, check_sides, decoded, image_shape, is_image
 from robocache.readers.stills import StillFrames
 from robocache.records import Int64
 
@@ -32,8 +32,10 @@ def image_frames(file: Hdf5File, dataset: Dataset, full: str) -> StillFrames | s
     count = dataset.shape[0]
     if len(dataset.shape) == PICTURE_AXES:
         height, width = dataset.shape[1:3]
-        if not height * width:
-            return f"its images have {width} x {height} pixels"
+        try:
+            check_sides(height, width)
+        except ImageError as error:
+            return f"each of its images {error}"
         shape = (height, width, 3)
     else:
         row_bytes = dataset.shape[1] if len(dataset.shape) > 1 else dataset.dtype.itemsize

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from robocache.errors import BackendUnavailableError, DamagedRecordingError, RecordingLimitError
+from robocache.errors import BackendUnavailableError, ClosedError, DamagedRecordingError, RecordingLimitError
 from robocache.readers.hdf5_texts import read_texts
 from robocache.readers.limits import Limits
 
@@ -65,11 +65,13 @@ class Hdf5File:
         self._size = path.stat().st_size
         self._owners: tuple[str, ...] = ()
         self._texts: dict[str, dict[str, str]] | None = None
+        self._is_closed = False
         with self.damage_named("file"):
             self._file = h5py.File(path, "r", locking="best-effort")
 
     def close(self) -> None:
         """Close the file."""
+        self._is_closed = True
         self._file.close()
 
     def tree(self) -> Tree:
@@ -147,9 +149,12 @@ class Hdf5File:
         """Some rows of a dataset, as they are.
 
         Raises:
+            ClosedError: After `close`.
             RecordingLimitError: They, or a chunk, are larger than the limits allow.
             DamagedRecordingError: HDF5 cannot read it.
         """
+        if self._is_closed:
+            raise ClosedError(f"{self.path} is closed; open it again to read from it")
         with self.damage_named(full):
             row_bytes = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
             chunk = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
@@ -160,8 +165,13 @@ class Hdf5File:
         with self.damage_named(full):
             return np.asarray(dataset[start:stop])
 
-    def read(self, dataset: Dataset, full: str) -> npt.NDArray[np.generic]:
-        """All values of a dataset, [rows, dim], native byte order; one axis becomes a column.
+    def read(self, dataset: Dataset, full: str, rows: range) -> npt.NDArray[np.generic]:
+        """Some rows of a dataset, [rows, dim], native byte order; one axis becomes a column.
+
+        Args:
+            dataset: From `tree`.
+            full: Its full name.
+            rows: Which, one after the other.
 
         Raises:
             RecordingLimitError: It declares more than the file, or the limits, can hold.
@@ -171,12 +181,14 @@ class Hdf5File:
             shape, itemsize = dataset.shape, dataset.dtype.itemsize
             stored = int(dataset.id.get_storage_size())
             chunk = math.prod(dataset.chunks or (0,)) * itemsize
-        declared = math.prod(shape) * itemsize
+        declared, wanted = math.prod(shape) * itemsize, math.prod((len(rows), *shape[1:])) * itemsize
         # Chunks that were never written take no space in the file, and still have values.
         allowed = self.limits.decompressed_bytes(stored, of_block=False)
+        possible = replace(self.limits, episode_bytes=max(declared, 1)).decompressed_bytes(stored, of_block=False)
         for what, size, limit in (
             ("stored", stored, self._size),
-            ("decompressed", declared, allowed),
+            ("decompressed", declared, allowed if len(rows) == shape[0] else possible),
+            ("requested", wanted, allowed),
             ("chunk", chunk, self.limits.block_bytes),
         ):
             if size > limit:
@@ -184,7 +196,7 @@ class Hdf5File:
                 remedy = "open it with larger Limits(...) if you trust it"
                 raise RecordingLimitError(self.path, problem, place=f"dataset {full}", remedy=remedy)
         with self.damage_named(full):
-            values = np.asarray(dataset[()])
+            values = np.asarray(dataset[rows.start : rows.stop] if len(rows) < shape[0] else dataset[()])
         return values.reshape(len(values), -1 if values.size else math.prod(shape[1:])).astype(
             values.dtype.newbyteorder("="), copy=False
         )

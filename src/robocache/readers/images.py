@@ -55,8 +55,7 @@ def image_shape(data: bytes) -> tuple[int, int, int]:
         height, width = _jpeg_size(data)
     else:
         raise ImageError(f"starts with {data[:8]!r}, which is neither JPEG nor PNG" if data else "is empty")
-    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
-        raise ImageTooLargeError(f"declares {width} x {height} pixels, and 1 to {MAX_SIDE} a side are possible")
+    check_sides(height, width)
     return height, width, 3
 
 
@@ -113,6 +112,16 @@ def decoded(data: bytes, limits: Limits) -> Uint8:
     if pixels.shape != (height, width, 3):
         raise ImageError(f"declares {width} x {height} pixels, but has {pixels.shape[1]} x {pixels.shape[0]}")
     return pixels
+
+
+def check_sides(height: int, width: int) -> None:
+    """See that an image has pixels, and no side that none can have.
+
+    Raises:
+        ImageTooLargeError: It has not, or has.
+    """
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+        raise ImageTooLargeError(f"declares {width} x {height} pixels, and 1 to {MAX_SIDE} a side are possible")
 
 
 def check_pixels(height: int, width: int, limits: Limits) -> None:

@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError, RecordingNotFoundError
 from robocache.readers.lerobot_meta import CLOCK_COLUMNS, Dataset, EpisodeEntry, Feature, open_dataset
-from robocache.readers.lerobot_table import CHECK, column_numbers, read_columns
+from robocache.readers.lerobot_table import CHECK, column_numbers, read_columns, read_episode_columns
 from robocache.readers.limits import REACH_NS, Limits
 from robocache.readers.recording import OpenRecording, ascending_stream, image_stream, requested_streams
 from robocache.readers.sources import EpisodeSources
+from robocache.readers.span import Span
 from robocache.readers.video import VideoFiles, VideoFrames
 from robocache.records import Episode, Int64, RecordedStream
 
@@ -54,9 +55,17 @@ class LeRobotRecording(OpenRecording):
         self._videos.close()
         self._last = None
 
-    def read_episode(self, index: int, streams: Collection[str] | None = None) -> Episode:
+    def read_episode(
+        self,
+        index: int,
+        streams: Collection[str] | None = None,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> Episode:
         """Read the rows of one episode; see `Recording.read_episode`."""
         self._check_episode(index)
+        span = Span(start_ns, end_ns)
         dataset = self._dataset
         entry = dataset.episodes[index]
         videos = {name: dataset.video_file(entry, name) for name in dataset.videos}
@@ -66,16 +75,22 @@ class LeRobotRecording(OpenRecording):
         available = [*dataset.features, *(name for name in videos if name not in absent)]
         names = requested_streams(self.path, streams, available)
         table = self._rows(entry, tuple(name for name in names if name in dataset.features))
-        clocks = self._clocks(table, entry)
-        clock = next(iter(clocks))
+        of_all = self._clocks(table, entry)
+        clock = next(iter(of_all))
+        inside = np.flatnonzero(span.mask(of_all[clock]))
+        rows = range(int(inside[0]), int(inside[-1]) + 1) if len(inside) else range(0)
+        table = table.slice(rows.start, len(rows))
+        clocks = {name: times_ns[rows.start : rows.stop] for name, times_ns in of_all.items()}
         made: dict[str, RecordedStream] = {}
         for name in names:
             if name in videos:
-                made[name] = self._video(name, *videos[name], clocks)
-                continue
-            feature = dataset.features[name]
-            values = self._values(table, entry, feature)
-            made[name] = ascending_stream(name, values, clocks, clock, columns=feature.columns)
+                frames = self._frames(*videos[name], of_all)
+                whole = image_stream(name, frames, clocks, clock, rows)
+            else:
+                feature = dataset.features[name]
+                values = self._values(table, entry, feature)
+                whole = ascending_stream(name, values, clocks, clock, columns=feature.columns)
+            made[name] = span.cut(whole)
         attributes = {
             "task": entry.task,
             "robot": dataset.robot,
@@ -100,9 +115,13 @@ class LeRobotRecording(OpenRecording):
         """The rows of an episode, found by their `episode_index` and checked against the declared length."""
         file = self._dataset.data_file(entry)
         wanted = [*names, *(column for column in CLOCK_COLUMNS if column not in names)]
-        if self._last is None or self._last[:2] != (file, wanted):
-            self._last = (file, wanted, read_columns(file, wanted, self._limits, optional=CLOCK_COLUMNS))
-        table = self._last[2]
+        if self._last is not None and self._last[:2] == (file, wanted):
+            table = self._last[2]
+        else:
+            table = read_episode_columns(file, wanted, entry.index, self._limits)
+            if table is None:
+                table = read_columns(file, wanted, self._limits, optional=CLOCK_COLUMNS)
+                self._last = (file, wanted, table)
         if "episode_index" in table.column_names:
             of_episode = column_numbers(file, table, "episode_index", 1)[:, 0] == entry.index
             if not np.any(of_episode):
@@ -121,10 +140,9 @@ class LeRobotRecording(OpenRecording):
             raise RecordingLimitError(file, problem, remedy="read fewer streams, or raise Limits(episode_bytes=...)")
         return table
 
-    def _video(self, name: str, path: Path, start_s: float, clocks: dict[str, Int64]) -> RecordedStream:
+    def _frames(self, path: Path, start_s: float, clocks: dict[str, Int64]) -> VideoFrames:
         shown_ns = clocks.get("timestamp", next(iter(clocks.values())))
-        frames = VideoFrames(self._videos, path, start_s + shown_ns / 1e9, 0.5 / self._dataset.fps)
-        return image_stream(name, frames, clocks, next(iter(clocks)))
+        return VideoFrames(self._videos, path, start_s + shown_ns / 1e9, 0.5 / self._dataset.fps)
 
     def _clocks(self, table: pa.Table, entry: EpisodeEntry) -> dict[str, Int64]:
         file = self._dataset.data_file(entry)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from robocache.errors import DamagedRecordingError, RecordingLimitError, RecordingNotFoundError, UnknownFormatError
+from robocache.errors import DamagedRecordingError, UnknownFormatError
+from robocache.readers.lerobot_json import json_file, parsed, text
 from robocache.readers.lerobot_table import CHECK, read_columns
 from robocache.readers.lerobot_videos import video_columns, video_places
 from robocache.readers.limits import Limits
@@ -138,7 +138,7 @@ def open_dataset(root: Path, limits: Limits) -> Dataset:
         UnknownFormatError: A version that is not read.
         DamagedRecordingError: Metadata that is missing, malformed or contradicts itself.
     """
-    info = _json(root / "meta" / "info.json", limits)
+    info = json_file(root / "meta" / "info.json", limits)
     version = info.get("codebase_version")
     if version not in VERSIONS:
         remedy = f"RoboCache reads {' and '.join(VERSIONS)}; convert it with LeRobot's own script"
@@ -227,34 +227,15 @@ def _episodes_v21(root: Path, info: Mapping[str, Any], limits: Limits) -> tuple[
     if chunks_size < 1:
         raise _wrong(root, f"chunks_size is {chunks_size!r}, not 1 or more")
     entries = []
-    for number, line in enumerate(_text(path, limits).splitlines(), start=1):
+    for number, line in enumerate(text(path, limits).splitlines(), start=1):
         if not line.strip():
             continue
-        row = _parsed(path, line, place=f"line {number}")
+        row = parsed(path, line, place=f"line {number}")
         index, length, tasks = (row.get(name) for name in ("episode_index", "length", "tasks"))
         if not (isinstance(index, int) and isinstance(length, int) and isinstance(tasks, list) and index >= 0):
             raise DamagedRecordingError(path, f"has the episode {line[:100]}", place=f"line {number}", remedy=CHECK)
         entries.append(EpisodeEntry(index, length, "; ".join(map(str, tasks)), index // chunks_size, 0))
     return _in_order(path, entries)
-
-
-def json_file(path: Path, limits: Limits) -> dict[str, Any]:
-    """The object that a JSON file of a dataset holds.
-
-    Raises:
-        RecordingError: It is missing, too large, or not one JSON object.
-    """
-    return _json(path, limits)
-
-
-def json_lines(path: Path, limits: Limits) -> list[dict[str, Any]]:
-    """The objects that a file with one JSON object a line holds.
-
-    Raises:
-        RecordingError: It is missing, too large, or a line is not a JSON object.
-    """
-    numbered = enumerate(_text(path, limits).splitlines(), start=1)
-    return [_parsed(path, line, place=f"line {number}") for number, line in numbered if line.strip()]
 
 
 def _in_order(path: Path, entries: list[EpisodeEntry]) -> tuple[EpisodeEntry, ...]:
@@ -263,39 +244,6 @@ def _in_order(path: Path, entries: list[EpisodeEntry]) -> tuple[EpisodeEntry, ..
     if not entries or len(entries) > MAX_EPISODES:
         raise DamagedRecordingError(path, f"has {len(entries)} episodes, not 1 to {MAX_EPISODES}", remedy=CHECK)
     return tuple(sorted(entries, key=lambda entry: entry.index))
-
-
-def _text(path: Path, limits: Limits) -> str:
-    try:
-        size = path.stat().st_size
-        if size > limits.block_bytes:
-            problem = f"has {size} bytes, more than the limit of {limits.block_bytes}"
-            raise RecordingLimitError(path, problem, remedy="raise Limits(block_bytes=...)")
-        return path.read_text("utf-8")
-    except FileNotFoundError as error:
-        raise RecordingNotFoundError(path, "is missing from the dataset", remedy=CHECK) from error
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror or error})"
-        raise RecordingNotFoundError(path, problem, remedy="check its permissions") from error
-    except UnicodeDecodeError as error:
-        raise DamagedRecordingError(path, "is not UTF-8 text", offset=error.start, remedy=CHECK) from error
-
-
-def _json(path: Path, limits: Limits) -> dict[str, Any]:
-    return _parsed(path, _text(path, limits))
-
-
-def _parsed(path: Path, text: str, place: str | None = None) -> dict[str, Any]:
-    try:
-        parsed = json.loads(text)
-    except (json.JSONDecodeError, RecursionError, ValueError) as error:
-        offset = error.pos if isinstance(error, json.JSONDecodeError) and place is None else None
-        raise DamagedRecordingError(path, f"is not JSON ({error})", place=place, offset=offset, remedy=CHECK) from error
-    if not isinstance(parsed, dict):
-        raise DamagedRecordingError(
-            path, f"is {type(parsed).__name__} in JSON, not an object", place=place, remedy=CHECK
-        )
-    return parsed
 
 
 def _entry(root: Path, info: Mapping[str, Any], name: str, kind: type[_Kind]) -> _Kind:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from robocache.errors import DamagedRecordingError, RecordingLimitError, RecordingNotFoundError
-from robocache.readers.limits import Limits
+from robocache.errors import DamagedRecordingError, RecordingError, RecordingLimitError, RecordingNotFoundError
+from robocache.readers.limits import Limits, MiB
 
+WHOLE_FILE_BYTES = 64 * MiB  # a file of smaller columns is read at once, for its episodes are mostly read in order
 CHECK = "download or write the dataset again"
 _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, UnicodeDecodeError)
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
@@ -36,38 +38,87 @@ def read_columns(
         DamagedRecordingError: It is no Parquet file, is damaged, or lacks a column.
         RecordingLimitError: The columns declare more bytes than the limits allow.
     """
+    with _opened(path) as file:
+        names = file.schema_arrow.names
+        wanted = names if columns is None else [name for name in columns if name in names]
+        missing = [] if columns is None else [name for name in columns if name not in names and name not in optional]
+        _check_size(path, file.metadata, wanted, limits, range(file.metadata.num_row_groups))
+        table = None if missing else file.read(wanted, use_threads=False)
+    if table is None:
+        raise DamagedRecordingError(path, f"has no column {missing[0]!r}; it has {', '.join(names)}", remedy=CHECK)
+    return table
+
+
+def read_episode_columns(path: Path, columns: Sequence[str], episode: int, limits: Limits) -> pa.Table | None:
+    """Columns of those row groups of a large Parquet file that hold rows of an episode.
+
+    The groups are found by the numbers in `episode_index`, not by what the file says of them.
+
+    Args:
+        path: The file.
+        columns: Top-level names; those that the file lacks are left out.
+        episode: Its number in `episode_index`.
+        limits: How much the columns may take in memory.
+
+    Returns:
+        None for a file that is small, has one row group only or lacks `episode_index`: `read_columns` is right for it.
+
+    Raises:
+        RecordingNotFoundError: There is no such file.
+        DamagedRecordingError: It is no Parquet file, is damaged, or lacks the episode.
+        RecordingLimitError: The columns declare more bytes than the limits allow.
+    """
+    with _opened(path) as file:
+        names, groups = file.schema_arrow.names, range(file.metadata.num_row_groups)
+        wanted = [name for name in columns if name in names]
+        declared = sum(size for group in groups for _, size in _sizes(file.metadata, wanted, group))
+        if declared <= WHOLE_FILE_BYTES or len(groups) < 2 or len(wanted) < len(columns):
+            return None
+        found = []
+        for group in groups:
+            _check_size(path, file.metadata, ["episode_index"], limits, [group])
+            numbers = file.read_row_group(group, ["episode_index"], use_threads=False)
+            if np.any(column_numbers(path, numbers, "episode_index", 1) == episode):
+                found.append(group)
+        if not found:
+            raise DamagedRecordingError(path, f"has no row of episode {episode}", remedy=CHECK)
+        _check_size(path, file.metadata, wanted, limits, found)
+        return file.read_row_groups(found, wanted, use_threads=False)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     if not path.is_file():
         raise RecordingNotFoundError(path, "is missing from the dataset", remedy=CHECK)
     try:
         # Opened here, since pyarrow closes what it opened itself only when an error is forgotten. The checksums of
         # pages are verified where the writer made them.
         with pa.OSFile(str(path)) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
-            names = file.schema_arrow.names
-            wanted = names if columns is None else [name for name in columns if name in names]
-            missing = (
-                [] if columns is None else [name for name in columns if name not in names and name not in optional]
-            )
-            _check_size(path, file.metadata, wanted, limits)
-            table = None if missing else file.read(wanted, use_threads=False)
+            yield file
+    except RecordingError:
+        raise
     except _DAMAGE as error:
-        if isinstance(error, RecordingLimitError):
-            raise
         text = " ".join(str(error).split())[:200]
         raise DamagedRecordingError(path, f"cannot be read as Parquet ({text})", remedy=CHECK) from error
-    if table is None:
-        raise DamagedRecordingError(path, f"has no column {missing[0]!r}; it has {', '.join(names)}", remedy=CHECK)
-    return table
 
 
-def _check_size(path: Path, metadata: pq.FileMetaData, wanted: Collection[str], limits: Limits) -> None:
+def _sizes(metadata: pq.FileMetaData, wanted: Collection[str], group: int) -> Iterator[tuple[int, int]]:
+    """Stored and decompressed bytes of each wanted column in a row group."""
+    row_group = metadata.row_group(group)
+    for number in range(row_group.num_columns):
+        chunk = row_group.column(number)
+        if chunk.path_in_schema.split(".list.")[0] in wanted or chunk.path_in_schema in wanted:
+            yield chunk.total_compressed_size, chunk.total_uncompressed_size
+
+
+def _check_size(
+    path: Path, metadata: pq.FileMetaData, wanted: Collection[str], limits: Limits, groups: Collection[int]
+) -> None:
     stored = declared = 0
-    for group in range(metadata.num_row_groups):
-        row_group = metadata.row_group(group)
-        for number in range(row_group.num_columns):
-            chunk = row_group.column(number)
-            if chunk.path_in_schema.split(".list.")[0] in wanted or chunk.path_in_schema in wanted:
-                stored += chunk.total_compressed_size
-                declared += chunk.total_uncompressed_size
+    for group in groups:
+        for compressed, uncompressed in _sizes(metadata, wanted, group):
+            stored += compressed
+            declared += uncompressed
     size = path.stat().st_size
     allowed = limits.decompressed_bytes(min(stored, size), of_block=False)
     # Run lengths make rows out of nothing, so rows are bounded as well as bytes.

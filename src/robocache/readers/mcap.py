@@ -18,9 +18,10 @@ from typing import Any
 from robocache.errors import DamagedRecordingError
 from robocache.readers.limits import REACH_NS, Limits
 from robocache.readers.mcap_records import CHANNEL, HEADER, MESSAGE, RECOVER, SCHEMA, Block, McapFile
+from robocache.readers.messages import MessageRecording, Segment, Unit
 from robocache.readers.ros2_topic import Topic
 from robocache.readers.ros_images import ImageTopic
-from robocache.readers.topics import MessageRecording, Topics
+from robocache.readers.topics import Topics
 from robocache.records import Int64
 
 _PREFIX = struct.Struct("<BQ")
@@ -34,6 +35,7 @@ class _Contents:
     topics: Topics
     schemas: dict[int, tuple[str, str, bytes]] = field(default_factory=dict)
     channels: dict[int, tuple[str, Topic | ImageTopic | None]] = field(default_factory=dict)
+    definitions: dict[bytes, int] = field(default_factory=dict)
     profile: str = ""
     library: str = ""
 
@@ -57,18 +59,33 @@ class McapRecording(MessageRecording):
         super().__init__(str(path), (path.stem,))
         self._limits = limits
         self._file = McapFile(path, limits)
+        self._contents = _Contents(self._topics(()))
 
     def close(self) -> None:
         """Close the file. Closing twice is allowed; reading after it raises `ClosedError`."""
         super().close()
         self._file.close()
 
-    def _read(self, streams: Collection[str] | None) -> tuple[Topics, dict[str, Any]]:
-        contents = _Contents(Topics(self.path, self._limits, streams))
+    def _topics(self, streams: Collection[str] | None) -> Topics:
+        return Topics(self.path, self._limits, streams)
+
+    def _pass(self, topics: Topics) -> Iterator[Unit]:
+        contents = _Contents(topics)
         for block in self._file.blocks():
             self._read_block(block, contents)
-            contents.topics.check_held()
-        return contents.topics, {"profile": contents.profile, "library": contents.library}
+            yield (0, block.offset), (0, block.offset)
+        self._contents = contents
+
+    def _again(self, topics: Topics, segment: Segment) -> Iterator[Unit]:
+        contents = _Contents(topics)
+        for record, opcode in self._contents.definitions.items():
+            self._read_definition(opcode, record, contents)
+        for block in self._file.blocks_between(segment.first[1], segment.last[1]):
+            self._read_block(block, contents)
+            yield (0, block.offset), (0, block.offset)
+
+    def _attributes(self) -> dict[str, Any]:
+        return {"profile": self._contents.profile, "library": self._contents.library}
 
     def _payloads(self, places: Int64) -> Iterator[bytes]:
         self._check_episode(0)
@@ -118,6 +135,8 @@ class McapRecording(MessageRecording):
 
     def _read_definition(self, opcode: int, record: bytes, contents: _Contents) -> None:
         fields = _FieldReader(record)
+        if opcode != HEADER:
+            contents.definitions.setdefault(record, opcode)
         if opcode == HEADER:
             contents.profile, contents.library = fields.text(), fields.text()
         elif opcode == SCHEMA:

@@ -53,7 +53,7 @@ class McapFile:
     def __init__(self, path: Path, limits: Limits) -> None:
         self.path = path
         self.limits = limits
-        self._file = open_binary(path)
+        self._file, self._process, self._checksum = open_binary(path), os.getpid(), 0
         try:
             self._size = self._file.seek(0, 2)
             self._check_ends()
@@ -67,6 +67,7 @@ class McapFile:
 
     def blocks(self) -> Iterator[Block]:
         """Every chunk, and every header, schema, channel and message outside of one, in the file's order."""
+        self._reopen_after_fork()
         self._file.seek(0)
         self._checksum = 0
         self._read(len(MAGIC), 0, "signature")
@@ -91,6 +92,28 @@ class McapFile:
             else:
                 self._skip(length, at)
             at += _PREFIX.size + length
+
+    def blocks_between(self, first: int, last: int) -> Iterator[Block]:
+        """The blocks from one byte of the file to another, where `blocks` has found some."""
+        self._reopen_after_fork()
+        self._file.seek(first)
+        at = first
+        while at <= last:
+            prefix = self._read(_PREFIX.size, at, "record")
+            opcode, length = _PREFIX.unpack(prefix)
+            if length > self._size - at - _PREFIX.size:
+                raise self._damage("changed while it was open", at)
+            if opcode in _CONTENT:
+                yield self._block(opcode, prefix, at, length)
+            else:
+                self._skip(length, at)
+            at += _PREFIX.size + length
+
+    def _reopen_after_fork(self) -> None:
+        # Parent and child would move one position in the file between them.
+        if os.getpid() != self._process:
+            self._file.close()
+            self._file, self._process = open_binary(self.path), os.getpid()
 
     def _block(self, opcode: int, prefix: bytes, at: int, length: int) -> Block:
         if length > self.limits.block_bytes:

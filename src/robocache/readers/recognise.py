@@ -13,21 +13,23 @@ from robocache.errors import (
     UnknownFormatError,
 )
 from robocache.readers.limits import MAX_RATE_HZ, MIN_RATE_HZ, Limits
+from robocache.readers.recording import unreadable
 from robocache.readers.tfrecord import is_tfrecord
 
 if TYPE_CHECKING:
-    from robocache.readers.recording import Recording, unreadable
+    from robocache.readers.recording import Recording
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ROS1_MAGIC = b"#ROSBAG V2.0\n"
 SQLITE_MAGIC = b"SQLite format 3\0"
+ZIP_MAGIC = b"PK\3\4"
 PARQUET_MAGIC = b"PAR1"
 READS = (
     "RoboCache reads MCAP (ROS 2 CDR) files, ROS 1 bags, rosbag2 folders, HDF5 files, CARMEN logs, RLDS (TFRecord) "
-    "files or folders, and folders with a LeRobot v2.1 or v3.0 dataset"
+    "files or folders, Zarr replay buffers (folders or zip files), and folders with a LeRobot v2.1 or v3.0 dataset"
 )
-SUFFIXES = (".mcap", ".bag", ".db3", ".hdf5", ".h5", ".clf", ".clf.bz2", ".clf.gz")
+SUFFIXES = (".mcap", ".bag", ".db3", ".hdf5", ".h5", ".clf", ".clf.bz2", ".clf.gz", ".zarr.zip")
 HEAD_BYTES = 8
 SIGNATURES = {
     MCAP_MAGIC: "an MCAP file",
@@ -44,8 +46,9 @@ def open_recording(path: str | Path, *, rate_hz: float | None = None, limits: Li
         path: An MCAP file, ROS 1 bag or HDF5 file; a CARMEN log (plain, bzip2 or gzip); an RLDS TFRecord file; a folder
             with a LeRobot dataset, a rosbag2 or the TFRecord files of an RLDS data set; or a folder around exactly one
             other file.
-        rate_hz: Steps a second of an RLDS data set, which needs it, or rate of an HDF5 file's datasets without times,
-            1e-6 to 1e9; overrides what the file says. The other formats have times, and refuse it.
+        rate_hz: Steps a second of an RLDS data set or a Zarr replay buffer, which need it, or rate of an HDF5 file's
+            datasets without times, 1e-6 to 1e9; overrides what the file says. The other formats have times, and refuse
+            it.
         limits: What the file may make the reader allocate.
 
     Raises:
@@ -82,7 +85,7 @@ def open_recording(path: str | Path, *, rate_hz: float | None = None, limits: Li
 def _refuse_rate(path: Path, rate_hz: float | None) -> None:
     if rate_hz is not None:
         raise ArgumentError(
-            f"{path}: has times of its own; leave out rate_hz (--source-rate), which is for HDF5 and RLDS"
+            f"{path}: has times of its own; leave out rate_hz (--source-rate), which is for HDF5, RLDS and Zarr"
         )
 
 
@@ -102,6 +105,8 @@ def _open_file(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
         return Ros1Recording(path, limits=limits)
     if head == SQLITE_MAGIC[:HEAD_BYTES]:
         return _open_rosbag2(path, limits, rate_hz)
+    if head.startswith(ZIP_MAGIC):
+        return _open_replay_buffer(path, limits, rate_hz)
     if _hdf5_superblock(path) is not None:
         from robocache.readers.hdf5 import Hdf5Recording
 
@@ -138,12 +143,20 @@ def _open_rosbag2(path: Path, limits: Limits, rate_hz: float | None) -> Recordin
     return Rosbag2Recording(path, limits=limits)
 
 
+def _open_replay_buffer(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
+    from robocache.readers.replay_buffer import ReplayBufferRecording
+
+    return ReplayBufferRecording(path, limits=limits, rate_hz=rate_hz)
+
+
 def _open_folder(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
     if (path / "meta" / "info.json").is_file():
         from robocache.readers.lerobot import LeRobotRecording
 
         _refuse_rate(path, rate_hz)
         return LeRobotRecording(path, limits=limits)
+    if (path / "meta" / "episode_ends").is_dir():
+        return _open_replay_buffer(path, limits, rate_hz)
     try:
         entries = sorted(path.iterdir())
         files = [entry for entry in entries if entry.name.endswith(SUFFIXES) and entry.is_file()]

@@ -35,14 +35,27 @@ class Recording(Protocol):
         """One name an episode, unique in this recording; a format without episodes has one."""
         ...
 
-    def read_episode(self, index: int, streams: Collection[str] | None = None) -> Episode:
-        """Read one episode into host memory.
+    def read_episode(
+        self,
+        index: int,
+        streams: Collection[str] | None = None,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> Episode:
+        """Read one episode, or a part of it, into host memory.
+
+        A stream without a sample in the part is there all the same, with no rows.
 
         Args:
             index: Which of `episode_names`.
             streams: Names of the streams to read; None reads all.
+            start_ns: First moment to read, on each stream's own clock (`RecordedStream.times_ns`); None: from the
+                beginning.
+            end_ns: First moment not to read any more; None: to the end.
 
         Raises:
+            ArgumentError: An index that the recording does not have, or an `end_ns` before `start_ns`.
             UnknownStreamError: A name that the episode does not have; the message lists those it does.
             DamagedRecordingError: The bytes are not what the format says.
             RecordingLimitError: A declared size exceeds the file or the limits.
@@ -126,15 +139,21 @@ def requested_streams(path: str, requested: Collection[str] | None, available: C
     return tuple(name for name in available if name in requested)
 
 
-def synthetic_times_ns(count: int, rate_hz: float) -> Int64:
+def synthetic_times_ns(count: int, rate_hz: float, rows: range | None = None) -> Int64:
     """T = k / rate, each rounded on its own so that the error never grows.
+
+    Args:
+        count: How many rows there are.
+        rate_hz: How many a second.
+        rows: Whose times are wanted; None: of all.
 
     Raises:
         ValueError: The last would be beyond `REACH_NS`.
     """
     if count * 1e9 / rate_hz > REACH_NS:
         raise ValueError(f"its {count} rows at {rate_hz:g} Hz would last more than 146 years")
-    return np.asarray(np.rint(np.arange(count) * 1e9 / rate_hz), dtype=np.int64)
+    wanted = np.arange(count) if rows is None else np.arange(rows.start, rows.stop)
+    return np.asarray(np.rint(wanted * 1e9 / rate_hz), dtype=np.int64)
 
 
 def ascending_stream(
@@ -155,9 +174,12 @@ def ascending_stream(
     return RecordedStream(name, values, clocks[clock], dict(clocks), clock, columns, kind)
 
 
-def image_stream(name: str, frames: Frames, clocks: Mapping[str, Int64], clock: str) -> RecordedStream:
-    """A stream of images, number k at row k of every clock, ordered by `clock`."""
-    numbers = np.arange(len(frames), dtype=np.int64)[:, None]
+def image_stream(
+    name: str, frames: Frames, clocks: Mapping[str, Int64], clock: str, rows: range | None = None
+) -> RecordedStream:
+    """A stream of images ordered by `clock`: of every clock, row k is that of image `rows[k]`; None: of image k."""
+    wanted = range(len(frames)) if rows is None else rows
+    numbers = np.arange(wanted.start, wanted.stop, dtype=np.int64)[:, None]
     ordered = ascending_stream(name, numbers, clocks, clock, columns=("frame",), kind="image")
     return dataclasses.replace(ordered, frames=frames)
 

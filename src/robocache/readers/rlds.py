@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from robocache.readers.recording import (
 )
 from robocache.readers.rlds_info import check_counts
 from robocache.readers.sources import EpisodeSources
+from robocache.readers.span import Span
 from robocache.readers.stills import StillFrames, decoded_each
 from robocache.readers.tf_example import ExampleError, Feature, read_features
 from robocache.readers.tfrecord import COPY, Record, index_records, read_record
@@ -67,16 +69,25 @@ class RldsRecording(OpenRecording):
         self._ends = list(accumulate(len(offsets) for _, offsets, _ in self._files))
         super().__init__(str(path), (f"episode_{index:06d}" for index in range(self._ends[-1])))
 
-    def read_episode(self, index: int, streams: Collection[str] | None = None) -> Episode:
+    def read_episode(
+        self,
+        index: int,
+        streams: Collection[str] | None = None,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> Episode:
         """Read one record; see `Recording.read_episode`."""
         self._check_episode(index)
+        span = Span(start_ns, end_ns)
         record = self._record(index)
         data = read_record(record, self._limits)
         try:
-            return self._episode(index, record.path.name, data, streams)
+            episode = self._episode(index, record.path.name, data, streams)
         except ExampleError as error:
             at = record.offset + error.offset
             raise DamagedRecordingError(record.path, error.problem, offset=at, remedy=COPY) from error
+        return replace(episode, streams={name: span.cut(stream) for name, stream in episode.streams.items()})
 
     def episode_sources(self, index: int) -> EpisodeSources:
         """The file with the episode's record; see `NamesItsSources`."""

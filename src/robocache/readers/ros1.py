@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from robocache.readers.limits import Limits
+from robocache.readers.messages import MessageRecording, Segment, Unit
 from robocache.readers.ros1_records import CONNECTION, MESSAGE, BagFile, Block, Header, RecordError, fields, number
 from robocache.readers.ros2_topic import Topic
 from robocache.readers.ros_images import ImageTopic
-from robocache.readers.topics import MessageRecording, Topics
+from robocache.readers.topics import Topics
 from robocache.records import Int64
 
 _UINT32 = struct.Struct("<I")
@@ -31,6 +32,7 @@ class _Contents:
     topics: Topics
     connections: dict[int, tuple[str, Topic | ImageTopic | None]] = field(default_factory=dict)
     counts: dict[int, Counter[int]] = field(default_factory=dict)
+    definitions: dict[int, tuple[Header, bytes]] = field(default_factory=dict)
 
 
 class Ros1Recording(MessageRecording):
@@ -51,19 +53,34 @@ class Ros1Recording(MessageRecording):
         super().__init__(str(path), (path.stem,))
         self._limits = limits
         self._file = BagFile(path, limits)
+        self._definitions: dict[int, tuple[Header, bytes]] = {}
 
     def close(self) -> None:
         """Close the file. Closing twice is allowed; reading after it raises `ClosedError`."""
         super().close()
         self._file.close()
 
-    def _read(self, streams: Collection[str] | None) -> tuple[Topics, dict[str, Any]]:
-        contents = _Contents(Topics(self.path, self._limits, streams, ros1=True))
+    def _topics(self, streams: Collection[str] | None) -> Topics:
+        return Topics(self.path, self._limits, streams, ros1=True)
+
+    def _pass(self, topics: Topics) -> Iterator[Unit]:
+        contents = _Contents(topics)
         for block in self._file.blocks():
             self._read_block(block, contents)
-            contents.topics.check_held()
+            yield (0, block.offset), (0, block.offset)
         self._file.check_counts(contents.counts)
-        return contents.topics, {"profile": "ros1"}
+        self._definitions = contents.definitions
+
+    def _again(self, topics: Topics, segment: Segment) -> Iterator[Unit]:
+        contents = _Contents(topics)
+        for header, content in self._definitions.values():
+            _take_connection(header, content, contents)
+        for block in self._file.blocks_between(segment.first[1], segment.last[1]):
+            self._read_block(block, contents)
+            yield (0, block.offset), (0, block.offset)
+
+    def _attributes(self) -> dict[str, Any]:
+        return {"profile": "ros1"}
 
     def _payloads(self, places: Int64) -> Iterator[bytes]:
         self._check_episode(0)
@@ -126,6 +143,7 @@ def _take_connection(header: Header, content: bytes, contents: _Contents) -> Non
         definition = declared[b"message_definition"]
         known = contents.connections.get(connection)
         if known is None:
+            contents.definitions[connection] = (header, content)
             contents.connections[connection] = (name, contents.topics.topic(name, type_name, definition))
         elif known[0] != name:
             raise RecordError(f"says that connection {connection} is {name!r}, but it was {known[0]!r} before")

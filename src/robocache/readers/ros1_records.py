@@ -54,7 +54,7 @@ class BagFile:
     def __init__(self, path: Path, limits: Limits) -> None:
         self.path = path
         self.limits = limits
-        self._file = open_binary(path)
+        self._file, self._process = open_binary(path), os.getpid()
         try:
             self._size = self._file.seek(0, 2)
             self._file.seek(0)
@@ -72,6 +72,7 @@ class BagFile:
 
         `check_counts` comes after the last one.
         """
+        self._reopen_after_fork()
         self._chunks: set[int] = set()
         self._connections = 0
         self._infos: dict[int, Counter[int]] = {}
@@ -86,6 +87,22 @@ class BagFile:
             at = following
             header, length, following = self._record(at)
             yield from self._blocks_of(header, self._content(length, following - length), at)
+
+    def blocks_between(self, first: int, last: int) -> Iterator[Block]:
+        """The blocks from one byte of the file to another, where `blocks` has found some."""
+        self._reopen_after_fork()
+        at = first
+        while at <= last:
+            self._file.seek(at)
+            header, length, following = self._record(at)
+            yield from self._blocks_of(header, self._content(length, following - length), at)
+            at = following
+
+    def _reopen_after_fork(self) -> None:
+        # Parent and child would move one position in the file between them.
+        if os.getpid() != self._process:
+            self._file.close()
+            self._file, self._process = open_binary(self.path), os.getpid()
 
     def check_counts(self, counts: dict[int, Counter[int]]) -> None:
         """Compare what was found with what the bag says at its end.

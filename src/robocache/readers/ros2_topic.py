@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from robocache.readers.limits import REACH_NS
 from robocache.readers.recording import ascending_cloud, ascending_stream
 from robocache.readers.ros2_layout import Bytes, Layout, LayoutError, find_layout
-from robocache.readers.ros2_points import PointFormat, point_format, points
+from robocache.readers.ros2_points import point_format, points
 from robocache.readers.ros2_recipes import CONSTANT, POINT_CLOUD, RECIPES, STAMP, Part
 from robocache.readers.ros2_schema import Definitions, short_name
 from robocache.records import Int64, RecordedStream
 
 PENDING_BYTES = 4 * 2**20
 MAX_GROUPS = 16
+LOG, HEADER = 0, 2  # columns of stamps; between them is "publish"
 Values = npt.NDArray[np.generic]
 # The columns of every part; messages that agree on them become the same streams.
 Shape = tuple[tuple[str, ...], ...]
@@ -31,7 +33,18 @@ class _Group:
     values: list[list[Values]]
     stamps: list[Int64] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
-    format: PointFormat | None = None
+    first_log_ns: int = REACH_NS
+    is_stamped: bool = True
+
+    def take_stamps(self, stamps: Int64) -> None:
+        self.stamps.append(stamps)
+        self.first_log_ns = min(self.first_log_ns, int(stamps[:, LOG].min()))
+        self.is_stamped = self.is_stamped and bool(np.all(stamps[:, HEADER] != 0))
+
+    def emptied(self) -> _Group:
+        """The same group without messages: its streams have no rows, but their names, columns and clocks."""
+        values = [[blocks[0][:0]] for blocks in self.values]
+        return replace(self, values=values, stamps=[np.empty((0, 3), np.int64)], counts=[])
 
 
 class Topic:
@@ -115,7 +128,7 @@ class Topic:
             return
         parts = [part for part in RECIPES[self.type_name] if _width(layout, part)]
         group = self._group(tuple(parts), tuple(_columns(layout, part) for part in parts))
-        group.stamps.append(with_header(layout, messages, stamps))
+        group.take_stamps(with_header(layout, messages, stamps))
         for part, collected in zip(parts, group.values, strict=True):
             values = np.concatenate([layout.values(path, messages) for path in part.paths], axis=1)
             collected.append(values)
@@ -129,7 +142,7 @@ class Topic:
             group.values[0].append(scan)
             group.counts.append(len(scan))
             self.nbytes += scan.nbytes
-        group.stamps.append(with_header(layout, messages, stamps))
+        group.take_stamps(with_header(layout, messages, stamps))
 
     def _group(self, parts: tuple[Part, ...], columns: Shape) -> _Group:
         # The suffixes belong to the key: a lone velocity is not a lone effort.
@@ -140,6 +153,41 @@ class Topic:
             self._groups[key] = _Group(parts, columns, [[] for _ in parts])
         return self._groups[key]
 
+    def emptied(self) -> Topic:
+        """The same topic without its messages; whatever it takes next belongs to the streams that those were of."""
+        topic = Topic(self.name, self.type_name, self.definitions, cdr=self.cdr)
+        topic._is_published = self._is_published
+        topic._layouts = self._layouts
+        topic._groups = {shape: group.emptied() for shape, group in self._groups.items()}
+        return topic
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the messages taken, decoded or not."""
+        return self.nbytes + self._pending_bytes
+
+    def forget(self) -> None:
+        """Drop the messages; the streams that they were of stay known."""
+        self._groups = {shape: group.emptied() for shape, group in self._groups.items()}
+        self.nbytes = 0
+
+    def reach(self) -> Iterator[tuple[bool, int, int]]:
+        """For every group of messages and each clock: whether it is the log's, its first and its last stamp.
+
+        Raises:
+            LayoutError: A message that does not fit its definition.
+        """
+        self.decode()
+        for group in self._groups.values():
+            stamps = np.concatenate(group.stamps)
+            if len(stamps):
+                yield True, int(stamps[:, LOG].min()), int(stamps[:, LOG].max())
+                yield False, int(stamps[:, HEADER].min()), int(stamps[:, HEADER].max())
+
+    def clocks_used(self) -> set[bool]:
+        """True for a group of messages whose streams use the log's clock, False for one that uses the header's."""
+        return {not group.is_stamped for group in self._groups.values()}
+
     def streams(self) -> Iterator[RecordedStream]:
         """The streams of all messages taken; ascending in the header's clock where every message has one, else log.
 
@@ -147,14 +195,14 @@ class Topic:
         streams of their own: "/joint_states#2.position".
         """
         self.decode()
-        for number, group in enumerate(sorted(self._groups.values(), key=_first_log_ns), start=1):
+        for number, group in enumerate(sorted(self._groups.values(), key=lambda group: group.first_log_ns), start=1):
             topic = self.name if number == 1 else f"{self.name}#{number}"
             stamps = np.concatenate(group.stamps)
-            clocks = {"log": stamps[:, 0]}
+            clocks = {"log": stamps[:, LOG]}
             if self._is_published:
                 clocks["publish"] = stamps[:, 1]
-            if np.all(stamps[:, 2] != 0):
-                clocks = {"header": stamps[:, 2], **clocks}
+            if group.is_stamped:
+                clocks = {"header": stamps[:, HEADER], **clocks}
             for part, columns, blocks in zip(group.parts, group.columns, group.values, strict=True):
                 name, values = f"{topic}.{part.suffix}", np.concatenate(blocks)
                 if part.kind == "points":
@@ -162,10 +210,6 @@ class Topic:
                     yield ascending_cloud(name, values, counts, clocks, next(iter(clocks)), columns=columns)
                 else:
                     yield ascending_stream(name, values, clocks, next(iter(clocks)), columns=columns, kind=part.kind)
-
-
-def _first_log_ns(group: _Group) -> int:
-    return min(int(stamps[:, 0].min()) for stamps in group.stamps)
 
 
 def _width(layout: Layout, part: Part) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robocache.readers.images import ImageError, Uint8, check_pixels, decoded, image_shape
+from robocache.readers.images import ImageError, Uint8, check_pixels, check_sides, decoded, image_shape
 from robocache.readers.recording import image_stream
 from robocache.readers.ros2_layout import Layout, LayoutError, find_layout
 from robocache.readers.ros2_schema import Definitions, short_name
@@ -53,11 +54,32 @@ class ImageTopic:
         self._is_published = True
         self._stamps: list[Int64] = []
         self._places: list[tuple[int, int, int]] = []
+        self.is_whole = False
+        self.held_bytes = 0  # of messages taken since `forget`
 
     @property
     def nbytes(self) -> int:
         """Host bytes held."""
         return 200 * len(self._places)
+
+    def emptied(self) -> ImageTopic:
+        """The same topic with all that it has noted; messages that are read a second time add nothing."""
+        topic = copy(self)
+        topic.is_whole = True
+        topic.held_bytes = 0
+        return topic
+
+    def forget(self) -> None:
+        """Count from nothing again; where each message lies stays, for its image is read by that in every span."""
+        self.held_bytes = 0
+
+    def reach(self) -> Iterator[tuple[bool, int, int]]:
+        """No stamps: no message need be read again to know them."""
+        return iter(())
+
+    def clocks_used(self) -> set[bool]:
+        """None, for the same reason."""
+        return set()
 
     def add(self, payload: bytes, log_ns: int, publish_ns: int | None, place: tuple[int, int]) -> None:
         """Take note of one message.
@@ -71,6 +93,8 @@ class ImageTopic:
         Raises:
             LayoutError: It does not fit its definition.
         """
+        if self.is_whole:
+            return
         layout = find_layout(self.definitions, self.type_name, payload, cdr=self.cdr)
         if self._shape is None and self.why_skipped is None:
             try:
@@ -81,6 +105,7 @@ class ImageTopic:
         stamps = np.array([[log_ns, log_ns if publish_ns is None else publish_ns]], np.int64)
         self._stamps.append(with_header(layout, np.frombuffer(payload, np.uint8)[None], stamps))
         self._places.append((*place, len(payload)))
+        self.held_bytes += len(payload)
 
     def streams(self, path: str, limits: Limits, payloads: Payloads) -> Iterator[RecordedStream]:
         """The stream "topic.image", unless its images are none that can be decoded."""
@@ -107,8 +132,7 @@ class ImageTopic:
         if encoding not in ENCODINGS:
             raise ImageError(f"is encoded as {encoding[:40]!r}, and {', '.join(ENCODINGS)} are read")
         height, width = (_number(layout, name, payload) for name in ("height", "width"))
-        if not height * width:
-            raise ImageError(f"has {width} x {height} pixels")
+        check_sides(height, width)
         return height, width, 3
 
     def _decoded(self, payload: bytes, limits: Limits) -> Uint8:

@@ -21,11 +21,12 @@ from robocache.errors import (
     UnknownFormatError,
 )
 from robocache.readers.limits import Limits
+from robocache.readers.messages import SEGMENT_BYTES, MessageRecording, Segment, Unit
 from robocache.readers.recording import unreadable
-from robocache.readers.ros2_topic import PENDING_BYTES, Topic
+from robocache.readers.ros2_topic import Topic
 from robocache.readers.ros_images import ImageTopic
-from robocache.readers.rosbag2_file import Rosbag2File
-from robocache.readers.topics import MessageRecording, Topics
+from robocache.readers.rosbag2_file import EVERY_ROW, Rosbag2File
+from robocache.readers.topics import Topics
 from robocache.records import Int64
 
 METADATA = "metadata.yaml"
@@ -54,21 +55,39 @@ class Rosbag2Recording(MessageRecording):
         self._limits = limits
         self._files = [path] if path.is_file() else listed_files(path)
 
-    def _read(self, streams: Collection[str] | None) -> tuple[Topics, dict[str, Any]]:
-        topics = Topics(self.path, self._limits, streams)
+    def _topics(self, streams: Collection[str] | None) -> Topics:
+        return Topics(self.path, self._limits, streams)
+
+    def _pass(self, topics: Topics) -> Iterator[Unit]:
         for number, path in enumerate(self._files):
             with Rosbag2File.opened(path, self._limits) as file:
-                self._read_file(file, number, topics)
-        return topics, {"profile": "ros2"}
+                for first, last in self._read_file(file, number, topics, EVERY_ROW):
+                    yield (number, first), (number, last)
+
+    def _again(self, topics: Topics, segment: Segment) -> Iterator[object]:
+        (first_file, first_row), (last_file, last_row) = segment.first, segment.last
+        for number in range(first_file, last_file + 1):
+            rows = (
+                first_row if number == first_file else EVERY_ROW[0],
+                last_row if number == last_file else EVERY_ROW[1],
+            )
+            with Rosbag2File.opened(self._files[number], self._limits, is_checked=True) as file:
+                yield from self._read_file(file, number, topics, rows)
 
     def _payloads(self, places: Int64) -> Iterator[bytes]:
         self._check_episode(0)
         for number in np.unique(places[:, 0]).tolist():  # numbers ascend, and with them the files
-            with Rosbag2File.opened(self._files[number], self._limits, is_known=True) as file:
+            with Rosbag2File.opened(self._files[number], self._limits, is_checked=True) as file:
                 for row_id in places[places[:, 0] == number, 1].tolist():
                     yield file.message(row_id)
 
-    def _read_file(self, file: Rosbag2File, file_number: int, topics: Topics) -> None:
+    def _attributes(self) -> dict[str, Any]:
+        return {"profile": "ros2"}
+
+    def _read_file(
+        self, file: Rosbag2File, file_number: int, topics: Topics, rows: tuple[int, int]
+    ) -> Iterator[tuple[int, int]]:
+        """Yields the first and the last number of rows that were given to topics."""
         definitions = file.definitions()
         destinations: dict[int, Topic | ImageTopic | None] = {}
         for number, (name, type_name, encoding) in file.topics().items():
@@ -78,17 +97,19 @@ class Rosbag2Recording(MessageRecording):
             elif topics.is_wanted(name, type_name):
                 text = definitions.get(type_name) or _known_definition(self.path, type_name)
                 destinations[number] = topics.topic(name, type_name, text.encode())
-        unchecked_bytes = 0
-        for index, (number, log_ns, data, row_id) in enumerate(file.messages()):
+        first, last, unyielded_bytes = rows[0], rows[0] - 1, 0
+        for index, (row, number, log_ns, data) in enumerate(file.messages(rows)):
             if number not in destinations:
                 raise file.damage("messages", index, f"is of topic {number}, which the table of topics does not have")
             topic = destinations[number]
             if topic is not None:
-                topics.add(topic, data, log_ns, place=(file_number, row_id))
-                unchecked_bytes += len(data)
-            if unchecked_bytes > PENDING_BYTES:
-                topics.check_held()
-                unchecked_bytes = 0
+                topics.add(topic, data, log_ns, place=(file_number, row))
+            last = row
+            unyielded_bytes += len(data)
+            if unyielded_bytes > SEGMENT_BYTES:
+                yield first, last
+                first, unyielded_bytes = last + 1, 0
+        yield first, last
 
 
 def listed_files(folder: Path) -> list[Path]:

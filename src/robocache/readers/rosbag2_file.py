@@ -26,6 +26,7 @@ ROW_BYTES = 8
 MAX_SQL_BYTES = 100_000
 MAX_TOPICS = 100_000
 MAX_COLUMNS = 2_000
+EVERY_ROW = (-(2**63), 2**63 - 1)
 _READING = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_PRAGMA})
 REMEDY = "copy or record it again, or recover what is left with `sqlite3 bag.db3 .recover`"
 
@@ -46,13 +47,13 @@ class Rosbag2File:
 
     @classmethod
     @contextmanager
-    def opened(cls, path: Path, limits: Limits, *, is_known: bool = False) -> Iterator[Rosbag2File]:
+    def opened(cls, path: Path, limits: Limits, *, is_checked: bool = False) -> Iterator[Rosbag2File]:
         """Open a file, check it, and close it at the end; whatever SQLite raises meanwhile becomes our error.
 
         Args:
             path: The file.
             limits: What it may make SQLite allocate.
-            is_known: Whether it was checked before.
+            is_checked: Whether it was checked before; the check reads all of it.
 
         Raises:
             DamagedRecordingError: It is no intact database with the tables of rosbag2.
@@ -68,7 +69,7 @@ class Rosbag2File:
             connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1", uri=True)
             file = cls(path, connection, size)
             file.restrict(limits)
-            if not is_known:
+            if not is_checked:
                 file.check()
             yield file
         except (sqlite3.Error, OSError, MemoryError, UnicodeError) as error:  # SQLite quotes damaged names
@@ -135,16 +136,19 @@ class Rosbag2File:
         rows = self._rows(query, MAX_TOPICS)
         return {str(name): str(text) for name, encoding, text in rows if encoding == "ros2msg" and text}
 
-    def messages(self) -> Iterator[tuple[int, int, bytes, int]]:
-        """Topic, log time, bytes and row number of every message, in the file's order.
+    def messages(self, rows: tuple[int, int]) -> Iterator[tuple[int, int, int, bytes]]:
+        """Row number, topic, log time and bytes of the messages, in the file's order.
+
+        Args:
+            rows: The first number and the last; `EVERY_ROW` for all.
 
         Raises:
             DamagedRecordingError: A row that is no message, or more rows than the file can hold.
         """
         held = 0
-        query = "SELECT topic_id, timestamp, data, rowid FROM messages"
-        for index, row in enumerate(self._connection.execute(query)):
-            topic, log_ns, data, row_id = row
+        query = "SELECT rowid, topic_id, timestamp, data FROM messages WHERE rowid BETWEEN ? AND ?"
+        for index, (number, *row) in enumerate(self._connection.execute(query, rows)):
+            topic, log_ns, data = row
             if not (type(topic) is int and type(log_ns) is int and type(data) is bytes):
                 raise self.damage("messages", index, f"has the values {_one_line(row)}, not two numbers and bytes")
             if not 0 <= log_ns <= REACH_NS:
@@ -154,7 +158,7 @@ class Rosbag2File:
                 raise self.damage(
                     "messages", index, f"and those before it hold more than the {self._size} bytes there are"
                 )
-            yield topic, log_ns, data, row_id
+            yield number, topic, log_ns, data
 
     def message(self, row_id: int) -> bytes:
         """The bytes of one message, by its row number.

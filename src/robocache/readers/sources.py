@@ -38,21 +38,29 @@ class NamesItsSources(Protocol):
         ...
 
 
-def recording_sources(recording: Recording) -> list[EpisodeSources]:
-    """What each episode of a recording is made from.
+def episode_sources(recording: Recording, index: int) -> EpisodeSources:
+    """What one episode of a recording is made from.
+
+    Args:
+        recording: Open.
+        index: Which of `episode_names`.
 
     Raises:
         RecordingError: It lies in no file, and does not say itself what it is made from.
     """
-    count = len(recording.episode_names)
     if isinstance(recording, NamesItsSources):
-        return [recording.episode_sources(index) for index in range(count)]
+        return recording.episode_sources(index)
     path = Path(recording.path)
     if path.is_file():
-        return [EpisodeSources((path,), {"episode": index}) for index in range(count)]
+        return EpisodeSources((path,), {"episode": index})
     if not path.is_dir():
         problem = "is neither a file nor a folder, so that nothing can be named after its bytes"
         raise RecordingError(path, problem, remedy="give its reader a method episode_sources")
     files = tuple(sorted(file for file in path.rglob("*") if file.is_file()))
     names = [file.relative_to(path).as_posix() for file in files]
-    return [EpisodeSources(files, {"episode": index, "files": names}) for index in range(count)]
+    return EpisodeSources(files, {"episode": index, "files": names})
+
+
+def recording_sources(recording: Recording) -> list[EpisodeSources]:
+    """What each episode of a recording is made from; the errors are those of `episode_sources`."""
+    return [episode_sources(recording, index) for index in range(len(recording.episode_names))]

@@ -58,7 +58,8 @@ class StillFrames:
         """Decode some of the images; see `Frames.read`."""
         wanted, back = np.unique(checked_numbers(numbers, self._count), return_inverse=True)
         size = checked_size(size)
-        found = np.empty((len(wanted), *(self.shape[:2] if size is None else size), 3), np.uint8)
+        shape = (len(wanted), *(self.shape[:2] if size is None else size), 3)
+        found = np.empty((0, *shape[1:]), np.uint8)
         images = self._fetch(wanted)
         for row, number in enumerate(wanted.tolist()):
             try:
@@ -67,6 +68,8 @@ class StillFrames:
             except ImageError as error:
                 kind = RecordingLimitError if isinstance(error, ImageTooLargeError) else DamagedRecordingError
                 raise kind(self._path, str(error), place=self._place, offset=number, remedy=LEAVE_OUT) from error
+            if not row:  # a size that was only declared may be none that there is memory for
+                found = np.empty(shape, np.uint8)
             found[row] = pixels if size is None else resized(pixels, size)
         return found if np.array_equal(back, np.arange(len(wanted))) else found[back]
 

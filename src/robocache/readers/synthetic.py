@@ -17,6 +17,7 @@ import numpy.typing as npt
 from robocache.errors import ArgumentError, UnknownStreamError
 from robocache.readers.recording import OpenRecording, requested_streams
 from robocache.readers.sources import EpisodeSources
+from robocache.readers.span import Span
 from robocache.readers.synthetic_signals import Float64, Motion, Room, Waves
 from robocache.records import Episode, Int64, Kind, RecordedStream
 
@@ -95,11 +96,19 @@ class SyntheticRobot(OpenRecording):
         self._lidar_points = lidar_points
         self._room = Room.with_rays(lidar_points, seed)
 
-    def read_episode(self, index: int, streams: Collection[str] | None = None) -> Episode:
+    def read_episode(
+        self,
+        index: int,
+        streams: Collection[str] | None = None,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> Episode:
         """Make one episode; see `Recording.read_episode`."""
         self._check_episode(index)
+        span = Span(start_ns, end_ns)
         names = requested_streams(self.path, streams, _SENSORS)
-        made = {name: self._stream(name, index) for name in names}
+        made = {name: span.cut(self._stream(name, index)) for name in names}
         attributes = {"robot": "synthetic arm", "seed": self.seed, "duration_s": self.duration_s}
         return Episode(self.episode_names[index], made, self.path, attributes)
 

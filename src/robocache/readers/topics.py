@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
-from typing import Any
+from collections.abc import Collection
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError
 from robocache.readers.limits import Limits
-from robocache.readers.recording import OpenRecording, requested_streams
 from robocache.readers.ros2_layout import LayoutError
 from robocache.readers.ros2_recipes import READS
 from robocache.readers.ros2_schema import SchemaError, parse_definitions, short_name
 from robocache.readers.ros2_topic import Topic
 from robocache.readers.ros_images import COMPRESSED, IMAGE, ImageTopic, Payloads
-from robocache.records import Episode, Int64, RecordedStream
+from robocache.records import RecordedStream
+
+# First and last stamp of some messages by the log's clock (True) and by that of headers (False).
+Reach = dict[bool, tuple[int, int]]
+_NOWHERE = (2**62, -(2**62))
 
 
 class Topics:
@@ -96,6 +97,38 @@ class Topics:
         except LayoutError as error:
             raise self._unfit(topic, error) from error
 
+    def emptied(self) -> Topics:
+        """The same topics without their messages; see `Topic.emptied`."""
+        topics = Topics(self.path, self._limits, self._streams, ros1=self._ros1)
+        topics.skipped = dict(self.skipped)
+        topics._topics = {name: topic.emptied() for name, topic in self._topics.items()}
+        return topics
+
+    def forget(self) -> Reach:
+        """Drop the messages; what is said is the first and the last of their stamps, by the log and by headers.
+
+        Raises:
+            DamagedRecordingError: A message that does not fit its definition.
+        """
+        reach: Reach = {True: _NOWHERE, False: _NOWHERE}
+        for topic in self._topics.values():
+            try:
+                for clock, first_ns, last_ns in topic.reach():
+                    reach[clock] = (min(reach[clock][0], first_ns), max(reach[clock][1], last_ns))
+            except LayoutError as error:
+                raise self._unfit(topic, error) from error
+            topic.forget()
+        return reach
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the messages taken, decoded or not."""
+        return sum(topic.held_bytes for topic in self._topics.values())
+
+    def clocks_used(self) -> set[bool]:
+        """Which clocks the streams use: True for the log's, False for that of headers."""
+        return {clock for topic in self._topics.values() for clock in topic.clocks_used()}
+
     def check_held(self) -> None:
         """See that the topics hold no more than the limit.
 
@@ -137,29 +170,6 @@ class Topics:
         problem = f"a {topic.type_name} message {error}"
         remedy = "record it again, or leave the topic out with streams=[...]"
         return DamagedRecordingError(self.path, problem, place=f"topic {topic.name}", remedy=remedy)
-
-
-class MessageRecording(OpenRecording, ABC):
-    """A recording of one episode, whose topics become streams in one pass."""
-
-    def read_episode(self, index: int, streams: Collection[str] | None = None) -> Episode:
-        """Read the file, in one pass; see `Recording.read_episode`."""
-        self._check_episode(index)
-        topics, attributes = self._read(streams)
-        found = topics.streams(self._payloads)
-        if streams is not None and any(name not in found for name in streams):
-            requested_streams(self.path, streams, self._read(None)[0].streams(self._payloads))
-        names = requested_streams(self.path, streams, found)
-        attributes = {**attributes, "skipped": topics.skipped}
-        return Episode(self.episode_names[0], {name: found[name] for name in names}, self.path, attributes)
-
-    @abstractmethod
-    def _read(self, streams: Collection[str] | None) -> tuple[Topics, dict[str, Any]]:
-        """The topics of the file, and what else it says of itself."""
-
-    @abstractmethod
-    def _payloads(self, places: Int64) -> Iterator[bytes]:
-        """Messages, read again: of each its place (block and start, as given to `Topics.add`) and its bytes."""
 
 
 def _belongs(stream: str, topic: str) -> bool:

@@ -104,6 +104,8 @@ class VideoDecoder:
         streams = self._container.streams.video
         if not streams:
             raise DamagedRecordingError(self.path, "holds no video", remedy=DOWNLOAD)
+        if getattr(streams[0], "codec_context", None) is None:  # whatever PyAV's types say
+            raise DamagedRecordingError(self.path, "holds video of a codec that FFmpeg cannot decode", remedy=DOWNLOAD)
         return streams[0]
 
     def index(self) -> VideoIndex:

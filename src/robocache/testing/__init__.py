@@ -1,8 +1,9 @@
-"""Public helpers for tests: states to wait for, readers that misbehave, leaks to find, hangs to end, a dataset."""
+"""Public helpers for tests: what readers promise, faults to inject, leaks to find, hangs to end, a dataset."""
 
 from robocache.testing.faults import FAULTS, EagerReader, FailingReader, Fault, Leak, StallingReader
 from robocache.testing.hanging import HangWatch
 from robocache.testing.memory_dataset import MemoryDataset
+from robocache.testing.reader_conformance import ReaderConformanceError, ReaderReport, check_reader
 from robocache.testing.waiting import wait_until
 
 __all__ = [
@@ -13,6 +14,9 @@ __all__ = [
     "HangWatch",
     "Leak",
     "MemoryDataset",
+    "ReaderConformanceError",
+    "ReaderReport",
     "StallingReader",
+    "check_reader",
     "wait_until",
 ]
