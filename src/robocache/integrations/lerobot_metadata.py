@@ -10,7 +10,8 @@ import numpy as np
 
 from robocache.errors import ArgumentError, BackendUnavailableError, DamagedRecordingError, RecordingNotFoundError
 from robocache.integrations.lerobot_statistics import Statistics, read_statistics
-from robocache.readers.lerobot_meta import Dataset, inside, json_file, json_lines, open_dataset
+from robocache.readers.lerobot_json import json_file, json_lines
+from robocache.readers.lerobot_meta import Dataset, inside, open_dataset
 from robocache.readers.lerobot_table import CHECK, read_columns
 from robocache.readers.limits import Limits
 
