@@ -8,7 +8,7 @@ import robocache as rc
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(200)]
 
 
-@pytest.mark.parametrize(("memory", "tier"), [("40KB", "disk"), ("4MiB", "gpu")])
+@pytest.mark.parametrize(("memory", "tier"), [("40KB", "disk"), ("16MiB", "gpu")])
 @pytest.mark.parametrize("prefetch", [0, 2])
 def test_batches_on_a_gpu_are_those_of_a_loop(make_dataset, check, memory, tier, prefetch):
     """Fails when a stage is written while it is copied, or the consumer's stream does not wait for the copy."""

@@ -10,7 +10,8 @@ from robocache.loader import SampleOrder
 from robocache.loader import records as records_module
 from robocache.loader.joined import Joined
 from robocache.loader.layout import Layout, SampleIndex
-from robocache.loader.records import RecordLayout, Records
+from robocache.loader.record_layout import RecordLayout
+from robocache.loader.records import Records
 
 NUMBERS = ("flag", "state", "wide", "imu", "action")
 ON = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -60,7 +61,7 @@ def test_fused_columns_are_neighbours_already(make_dataset, device):
 @ON
 def test_every_rank_gets_its_part(make_dataset, monkeypatch, device):
     """Fails when the gaps between a rank's batches are not left out; places are computed two steps at a time."""
-    monkeypatch.setattr(records_module, "_PLACES", 30)
+    monkeypatch.setattr(records_module, "PLACES", 30)
     dataset = make_dataset(names=("state",), lengths=(40, 41, 9))
     _, records = made([dataset], 1, device)
     for rank in range(3):

@@ -202,9 +202,9 @@ class TestRealSize:
         if torch.cuda.mem_get_info()[0] < 24 << 30:
             pytest.skip("needs 24 GiB of free GPU memory")
         size = (1024, 1024, 257)
-        points = torch.rand(200_000, 3, device="cuda") * torch.tensor(size, device="cuda")
+        points = torch.rand(300_000, 3, device="cuda") * torch.tensor(size, device="cuda")
         points[:2000] = torch.tensor([1023.5, 1023.5, 256.5], device="cuda")
-        features = torch.randn(200_000, 8, device="cuda")
+        features = torch.randn(300_000, 8, device="cuda")
         made = kernel.VoxelPlan(points, features, ((0.0,) * 3, (1.0,) * 3, size), mode, None, "drop")
         assert made._tiles is not None
         grid = made(points, features, None)

@@ -74,6 +74,11 @@ class Batch(Mapping[str, Tensor]):
         return _neighbours(parts) if _are_neighbours(parts) else torch.cat(parts, dim=-1)
 
     @property
+    def samples(self) -> int:
+        """How many samples it has."""
+        return len(self.frame)
+
+    @property
     def device(self) -> torch.device:
         """Where it is."""
         return self.times_ns.device

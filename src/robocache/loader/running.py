@@ -101,7 +101,7 @@ class Running(Iterator[Batch]):
         with self._lock:
             self._began = start if self._began is None else self._began
             self.progress.batches += 1
-            self.progress.samples += len(made.batch.frame)
+            self.progress.samples += made.batch.samples
             self.progress.waited_s += end - start
             self.progress.took_s = end - self._began
         return made.batch

@@ -17,7 +17,8 @@ from robocache.loader.layout import Layout, SampleIndex
 from robocache.loader.making import CudaMaker, Host, HostMaker, Maker, PackedMaker, RecordMaker
 from robocache.loader.packed import STAGING_BYTES, PackedOnDevice
 from robocache.loader.packing import PackedEpisodes, Packing, plan_packing
-from robocache.loader.records import RecordLayout, Records
+from robocache.loader.record_layout import RecordLayout
+from robocache.loader.records import Records
 
 Tier = Literal["disk", "ram", "gpu"]
 

@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from robocache.ops.allocation import allocator
-from robocache.ops.launch import PreparedKernel, are_aligned
+from robocache.ops.launch import PreparedKernel, are_aligned, can_overlap
 
 # Words that a program of one warp copies: 16 a thread, so that many loads are on their way at once. Windows that are
 # smaller get smaller programs, of which more are at work.
@@ -22,9 +22,13 @@ _WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32}
 @triton.jit(do_not_specialize=["row_words", "window", "rows", "chunks"])
 def _gather_kernel(
     packed_ptr, starts_ptr, ends_ptr, out_ptr, row_words, window, rows, chunks,
-    VECTOR: tl.constexpr, HAS_ENDS: tl.constexpr, BLOCK: tl.constexpr,
+    VECTOR: tl.constexpr, HAS_ENDS: tl.constexpr, OVERLAPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """`row_words` comes divided by VECTOR."""
+    if OVERLAPS:
+        # The next launch may begin to start, and this one waits for those before it: their starts cost no time then.
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
     number = (tl.program_id(0) // chunks).to(tl.int64)
     chunk = (tl.program_id(0) % chunks).to(tl.int64)
     end = rows
@@ -67,13 +71,14 @@ class WindowPlan:
         block = min(max(triton.next_power_of_2(max(window * row_words, 1)), LEAST_WORDS), MOST_WORDS)
         chunks = triton.cdiv(window * row_words, block)
         self._kernel = None
+        overlaps = {"OVERLAPS": True, "launch_pdl": True} if can_overlap(device) else {"OVERLAPS": False}
         if batch and window and row_words:
             self._kernel = PreparedKernel(
                 _gather_kernel,
                 batch * chunks,
                 (0, 0, 0, 0),
                 (row_words // vector, window, rows, chunks),
-                {"VECTOR": vector, "HAS_ENDS": with_ends, "BLOCK": block, "num_warps": 1},
+                {"VECTOR": vector, "HAS_ENDS": with_ends, "BLOCK": block, "num_warps": 1} | overlaps,
             )
 
     def __call__(self, tensors: tuple[Tensor, ...]) -> Tensor:
