@@ -43,10 +43,10 @@ seen, total = 0, 0
 with loader:
     for batch in loader:
         if seen == 0 and is_accounted:  # the reader makes as many as there is room for
-            wait_until(lambda: loader.statistics().reader_waits)
+            wait_until(lambda: loader.statistics().reader_waits, deadline_s=60)
         elif seen == 0:
             thread = loader._running()._thread
-            wait_until(lambda: not thread.statistics().is_reading)
+            wait_until(lambda: not thread.statistics().is_reading, deadline_s=60)
         total += int(batch["image"][..., 0, 0].sum())
         seen += len(batch.frame)
     statistics = loader.statistics()
