@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src"
 # Triton comes with PyTorch on CUDA machines, in the version that PyTorch wants: a pin here would contradict it.
 UNPINNED = {"triton"}
+# What benchmarks compare with runs in a Python of its own, and is never a dependency.
+PEERS = {"lerobot", "torchvision"}
 # Formats, kernels and the terminal are imported by whoever uses them.
 NOT_AT_IMPORT = ("triton", "h5py", "mcap", "mcap_ros2", "rosbags", "pyarrow", "pandas", "rich", "typer")
 # One interpreter: imports torch, then robocache, and says what the second import did.
@@ -91,7 +93,7 @@ def versions(root: Path) -> dict[str, str]:
 
 def undeclared_imports(root: Path) -> list[str]:
     """What the package imports but gets only because another package happens to bring it."""
-    declared = named_dependencies(root, with_dev=False) | UNPINNED
+    declared = named_dependencies(root, with_dev=False) | UNPINNED | PEERS
     providers = importlib.metadata.packages_distributions() | {"pynvml": ["nvidia-ml-py"]}
     found = set()
     for path in (root / "src").rglob("*.py"):

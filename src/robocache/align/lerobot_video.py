@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from robocache.align.aligned import AlignedImages
 from robocache.align.lerobot_statistics import FeatureStatistics
@@ -83,12 +84,18 @@ def write_video(path: Path, name: str, images: AlignedImages, rate: Fraction) ->
     return FeatureStatistics.together(parts)
 
 
-def _statistics(pixels: Any) -> FeatureStatistics:  # noqa: ANN401  [frame, height, width, 3] uint8
-    flat = pixels.reshape(-1, pixels.shape[-1]) / 255.0
-    count = np.full((pixels.shape[-1], 1, 1), float(len(flat)))
-    by_channel = (flat.min(axis=0), flat.max(axis=0), flat.mean(axis=0), flat.var(axis=0))
-    low, high, mean, variance = (measured[:, None, None] for measured in by_channel)
-    return FeatureStatistics(low, high, mean, variance, count, len(pixels))
+def _statistics(pixels: npt.NDArray[np.uint8]) -> FeatureStatistics:
+    """Of [frame, height, width, channel], 0 to 1: exact, from how often each of the 256 values comes."""
+    values = np.arange(256) / 255.0
+    low, high, mean, variance = np.empty((4, pixels.shape[-1], 1, 1))
+    total = pixels[..., 0].size
+    for channel in range(pixels.shape[-1]):
+        counts = np.bincount(pixels[..., channel].reshape(-1), minlength=256)
+        seen = np.flatnonzero(counts)
+        low[channel], high[channel] = values[seen[[0, -1]]]
+        mean[channel] = counts @ values / total
+        variance[channel] = counts @ (values - mean[channel]).reshape(-1) ** 2 / total
+    return FeatureStatistics(low, high, mean, variance, np.full(low.shape, float(total)), len(pixels))
 
 
 def _encoder(name: str) -> str:
