@@ -112,12 +112,22 @@ def read_and_raise(path, **options):
         assert peak < PEAK_BYTES
 
 
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def read_all(path, **options):
-    """The streams, or the one error that is allowed: one line, with the file and a remedy, that can be pickled."""
+    """The streams, or the one error that is allowed: one line, with the file and a remedy, that can be pickled.
+
+    No file is left open, also while the error and its traceback are kept.
+    """
+    before = open_files()
     try:
         return read_and_raise(path, **options)
     except RecordingError as caught:
         error = caught
+    finally:
+        assert open_files() == before
     text = str(error)
     assert str(path) in text
     assert "; " in text
