@@ -1,19 +1,17 @@
 """Small files that ask for the impossible, read in a process of their own, where all of its memory is counted."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from .conftest import PEAK_BYTES, SECONDS  # noqa: TID252 -- tests are not an installed package
+from .conftest import IS_NIGHTLY, PEAK_BYTES, SECONDS  # noqa: TID252 -- tests are not an installed package
 from .hostile_extremes import EXTREMES, SLOW  # noqa: TID252
 from .hostile_files import SWEPT  # noqa: TID252
 
 PROGRAM = Path(__file__).with_name("reading_process.py")
-IS_NIGHTLY = os.environ.get("ROBOCACHE_NIGHTLY") == "1"
 WARM = ("mcap", "ros1", "hdf5", "zarr_v2", "lerobot_video", "rlds", "rosbag2")
 
 

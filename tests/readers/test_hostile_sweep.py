@@ -14,10 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .conftest import read_all  # noqa: TID252 -- tests are not an installed package
+from .conftest import IS_NIGHTLY, read_all  # noqa: TID252 -- tests are not an installed package
 from .hostile_files import DAMAGE, SWEPT, assert_begins_like, damaged_by, victims  # noqa: TID252
 
-IS_NIGHTLY = os.environ.get("ROBOCACHE_NIGHTLY") == "1"
 CUTS = range(100) if IS_NIGHTLY else (0, 1, 7, 23, 48, 71, 93, 99)
 EXAMPLES = int(os.environ.get("ROBOCACHE_FUZZ_EXAMPLES", "400")) if IS_NIGHTLY else 8
 
