@@ -106,7 +106,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
 def test_an_interrupted_command_says_what_stays(tmp_path):
     """Fails when Ctrl-C leaves workers or partial files behind, or does not say that finished shards stay."""
     script = DOUBLE + "import robocache.cache.units as units; from robocache.cli.main import main; "
-    script += "units.open_recording = lambda path, rate_hz: R(3, duration_s=1.0, episodes=1000, lidar_points=64); "
+    script += "units.open_recordings = lambda path, rate_hz: R(3, duration_s=1.0, episodes=1000, lidar_points=64); "
     script += "sys.argv = ['robocache', 'build', 'x', '--rate', '50', '--workers', '1', '--cache', sys.argv[1]]; main()"
     command = [sys.executable, "-c", script, str(tmp_path / "cache")]
     # What runs in the background has Ctrl-C ignored, and its children with it.
