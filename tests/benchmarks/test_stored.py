@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import runpy
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -31,9 +32,23 @@ def stored(tmp_path, result):
     return store
 
 
-def script(name, *arguments):
-    command = [sys.executable, "-m", f"benchmarks.{name}", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+@pytest.fixture
+def script(capsys, monkeypatch):
+    """Runs a script of benchmarks/ as `python -m` does, in this process: importing PyTorch takes longer than each."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT))
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        code = 0
+        try:
+            runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+        except SystemExit as ended:
+            code = ended.code or 0
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, said.out, said.err)
+
+    return run
 
 
 def test_a_result_comes_back_as_it_was(stored, result, tmp_path):
@@ -221,7 +236,7 @@ def test_our_other_backends_are_no_peers_and_bounds_count(result):
     assert len(regression.compare(result, later).worse) == 1
 
 
-def test_render_writes_charts_and_tables_once(stored, tmp_path):
+def test_render_writes_charts_and_tables_once(stored, tmp_path, script):
     """Fails when rendering is not repeatable, or --check does not see a table that was edited by hand."""
     path, readme = stored(), tmp_path / "README.md"
     readme.write_text("# X\n\n<!-- bench:gpu -->\n<!-- /bench -->\n", encoding="utf-8")
@@ -240,7 +255,7 @@ def test_render_writes_charts_and_tables_once(stored, tmp_path):
     assert "not up to date" in edited.stdout
 
 
-def test_the_regression_script_says_what_got_worse(stored, result):
+def test_the_regression_script_says_what_got_worse(stored, result, script):
     """Fails when the exit code of a regression is 0, or of an unreadable file 1."""
     baseline = stored()
     same = script("check_regression", "--baseline", baseline, "--result", baseline)
@@ -254,7 +269,7 @@ def test_the_regression_script_says_what_got_worse(stored, result):
     assert "none.json: not a readable result" in missing.stderr
 
 
-def test_stored_results_and_documents_agree():
+def test_stored_results_and_documents_agree(script):
     """Fails when a figure was typed by hand, or a result was stored and not rendered."""
     paths = sorted((ROOT / "benchmarks" / "results").glob("ops_*.json"))
     assert paths, "no result is stored"

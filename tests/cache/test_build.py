@@ -109,7 +109,10 @@ def test_an_interrupted_command_says_what_stays(tmp_path):
     script += "units.open_recordings = lambda path, rate_hz: R(3, duration_s=1.0, episodes=1000, lidar_points=64); "
     script += "sys.argv = ['robocache', 'build', 'x', '--rate', '50', '--workers', '1', '--cache', sys.argv[1]]; main()"
     command = [sys.executable, "-c", script, str(tmp_path / "cache")]
+    # What runs in the background has Ctrl-C ignored, and its children with it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        signal.signal(signal.SIGINT, before)
         try:
             wait_for_shards(tmp_path / "cache")
             process.send_signal(signal.SIGINT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import subprocess
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ import pytest
 from robocache.cache import ShardStore
 from robocache.testing.waiting import wait_until
 
-KILLS = 50
+KILLS = 50 if os.environ.get("ROBOCACHE_NIGHTLY") == "1" else 20
 LIMIT_BYTES = 100_000
 
 

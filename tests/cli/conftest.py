@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,17 +10,6 @@ from mcap_ros2.writer import Writer
 from typer.testing import CliRunner
 
 from robocache.cli.main import app
-
-BESIDE_REPOSITORY = Path(__file__).resolve().parents[3] / "shared" / "recordings"
-
-
-@pytest.fixture(scope="session")
-def recordings():
-    folder = Path(os.environ.get("ROBOCACHE_RECORDINGS", BESIDE_REPOSITORY))
-    if not folder.is_dir():
-        pytest.skip(f"no real recordings at {folder}; set ROBOCACHE_RECORDINGS")
-    return folder
-
 
 POINT_CLOUD = """std_msgs/Header header
 uint32 height

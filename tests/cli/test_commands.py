@@ -46,7 +46,7 @@ def test_inspect_for_people_names_every_stream(recordings, run):
 
 
 def test_inspect_says_that_a_file_has_no_time_axis_and_what_is_missing(recordings, run, document):
-    path = recordings / "broad" / "07_undisturbed_fast_rotation_B.hdf5"
+    path = recordings / "broad/07_undisturbed_fast_rotation_B.hdf5"
     assert "no time axis" in run("inspect", path).stdout
     [episode] = document("inspect", path)["episodes"]
     quaternion = episode["streams"]["opt_quat"]
@@ -69,7 +69,7 @@ def test_inspect_shows_both_clocks_of_a_carmen_log(recordings, run):
 
 
 def test_inspect_shows_an_rlds_data_set_at_a_given_rate(recordings, run):
-    folder = recordings / "bridge_rlds" / "tests" / "debug_dataset" / "bridge_dataset" / "1.0.0"
+    folder = recordings / "bridge_rlds/tests/debug_dataset/bridge_dataset/1.0.0"
     shown = run("inspect", folder, "--source-rate", "5").stdout
     for expected in ("rlds, 25 episodes", "observation/state", "5 Hz", "image 64x64", "no time axis"):
         assert expected in shown
@@ -195,7 +195,7 @@ def test_align_takes_every_episode_and_only_the_streams_asked_for(recordings, tm
 def test_align_replaces_its_own_output_when_asked(recordings, tmp_path, run):
     arguments = (
         "align",
-        recordings / "broad" / "24_disturbed_tapping_A.hdf5",
+        recordings / "broad/24_disturbed_tapping_A.hdf5",
         "--out",
         tmp_path / "out",
         "--streams",

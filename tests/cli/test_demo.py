@@ -110,8 +110,8 @@ def test_demo_for_people_says_each_step_and_may_run_again(tmp_path, run):
 
 
 def test_demo_does_not_replace_the_result_of_another_command(recordings, tmp_path, run):
-    run("align", recordings / "g1_lerobot_v30", "--rate", "1", "--out", tmp_path / "g1")
-    refused = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "g1")])
+    run("align", recordings / "broad/24_disturbed_tapping_A.hdf5", "--rate", "1", "--out", tmp_path / "aligned")
+    refused = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "aligned")])
     assert refused.exit_code == 2
     assert "another command" in refused.stderr
-    assert (tmp_path / "g1" / "robocache.json").exists()
+    assert (tmp_path / "aligned" / "robocache.json").exists()

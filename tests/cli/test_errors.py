@@ -43,7 +43,7 @@ def refused(tmp_path):
 @pytest.fixture
 def husky(recordings, tmp_path):
     copy = tmp_path / "husky.mcap"
-    copy.write_bytes((recordings / "husky_mcap" / "husky.mcap").read_bytes())
+    copy.write_bytes((recordings / "husky_mcap/husky.mcap").read_bytes())
     return copy
 
 

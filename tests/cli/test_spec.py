@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -46,10 +50,34 @@ def episode(*streams):
     return Episode("e0", {stream.name: stream for stream in streams}, "run.mcap")
 
 
+IS_NIGHTLY = os.environ.get("ROBOCACHE_NIGHTLY") == "1"
+FIRST_FRAMES = 20
+
+
+def first_frames(source, folder):
+    """A copy of a LeRobot dataset that ends after some frames of its first episode; its video is the whole one."""
+    copy = folder / "short"
+    for file in source.rglob("*"):
+        if file.is_file():
+            (copy / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy / file.relative_to(source))
+    for path in (copy / "data").rglob("*.parquet"):
+        pq.write_table(pq.read_table(path).slice(0, FIRST_FRAMES), path)
+    for path in (copy / "meta").rglob("episodes/*/*.parquet"):
+        table = pq.read_table(path).slice(0, 1)
+        at = table.column_names.index("length")
+        pq.write_table(table.set_column(at, "length", pa.array([FIRST_FRAMES])), path)
+    for path in (copy / "meta").glob("episodes.jsonl"):
+        path.write_text(json.dumps(json.loads(path.read_text().splitlines()[0]) | {"length": FIRST_FRAMES}))
+    return copy
+
+
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_a_suggestion_is_read_unchanged_by_the_command_and_by_python(name, recordings, run, tmp_path):
     """Fails when a name, a policy or a duration of the suggestion cannot be read, or a stream cannot be aligned."""
     spec_file, out, source = tmp_path / "spec.yaml", tmp_path / "out", recordings / name
+    if name.startswith("g1") and not IS_NIGHTLY:  # every frame is decoded and encoded again
+        source = first_frames(source, tmp_path)
     run("inspect", source, "--suggest", spec_file, *RECORDINGS[name])
     spec = rc.Align.from_yaml(spec_file)
     plain = yaml.safe_load(spec_file.read_text())

@@ -1,7 +1,13 @@
 """For every test of this room: whoever starts a thread ends it. And datasets, and the batches they must give."""
 
+import json
 import os
+import signal
+import subprocess
+import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +33,27 @@ def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         must = os.environ.get("ROBOCACHE_REQUIRE_GPU") == "1"
         (pytest.fail if must else pytest.skip)("needs a GPU, and PyTorch sees none")
+
+
+@pytest.fixture(scope="session")
+def ranks():
+    """Runs a program as so many ranks, processes of their own; gives what rank 0 printed, as JSON."""
+    command = [sys.executable, str(Path(__file__).with_name("ranks.py"))]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+
+        def run(program, folder, job):
+            meeting = folder / f"meeting-{len(list(folder.iterdir()))}"
+            process.stdin.write(json.dumps(job | {"program": program, "meeting": str(meeting)}) + "\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline()) == [0] * job["world_size"]
+            return json.loads(Path(f"{meeting}.0").read_text())
+
+        yield run
+        process.stdin.close()
+        with suppress(ProcessLookupError):  # a rank that hangs
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,6 @@
 """Where a loader stands: counted in what was delivered, the same on any number of ranks."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +10,6 @@ from robocache.testing import wait_until
 
 pytestmark = pytest.mark.timeout(200)
 LENGTHS = (9, 3, 12, 1, 7, 30)
-DEADLINE_S = 120
 
 
 def samples_of(batch):
@@ -129,34 +125,22 @@ if job["rank"] == 0:
 """
 
 
-def run(folder, world_size, *, state=None, stop_after=None):
-    job = {"world_size": world_size, "batch_size": 8 // world_size, "state": state, "stop_after": stop_after}
-    job["meeting"] = str(folder / f"meeting-{world_size}-{stop_after}")
-    script = f"import sys; sys.path.insert(0, {str(Path(rc.__file__).parents[1])!r})\n{RANK}"
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, json.dumps(job | {"rank": rank})],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world_size)
-    ]
-    try:
-        results = [process.communicate(timeout=DEADLINE_S) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in started] == [0] * world_size, [error for _, error in results]
-    return json.loads(results[0][0])
+@pytest.fixture
+def run(ranks, tmp_path):
+    """What rank 0 reports of one run."""
+
+    def run(world_size, *, state=None, stop_after=None):
+        job = {"world_size": world_size, "batch_size": 8 // world_size, "state": state, "stop_after": stop_after}
+        return ranks(RANK, tmp_path, job)
+
+    return run
 
 
-def test_ranks_share_one_global_order_and_resume_on_another_number(tmp_path):
+def test_ranks_share_one_global_order_and_resume_on_another_number(run):
     """Fails when a rank's part depends on more than rank and step: 1, 2 and 4 processes; 4 stop, 2 go on."""
-    alone = run(tmp_path, 1)
-    assert run(tmp_path, 2)["steps"] == alone["steps"]
-    begun = run(tmp_path, 4, stop_after=3)
+    alone = run(1)
+    assert run(2)["steps"] == alone["steps"]
+    begun = run(4, stop_after=3)
     assert begun["states"] == [begun["states"][0]] * 4
-    resumed = run(tmp_path, 2, state=begun["states"][0], stop_after=99)
+    resumed = run(2, state=begun["states"][0], stop_after=99)
     assert begun["steps"] + resumed["steps"] == alone["steps"]

@@ -1,20 +1,13 @@
 """The sample order in real processes under torch.distributed: 1, 2 and 4 ranks, and from 4 to 2 in mid-epoch."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-import robocache
 from robocache.loader import SampleOrder
 
 pytestmark = pytest.mark.timeout(200)
 
 LENGTHS, WEIGHTS, SEED, GLOBAL_BATCH = [70, 33], [1, 2], 5, 8
-DEADLINE_S = 120
 
 # One rank: what every rank got is gathered at each step, and rank 0 writes it down. Batches may differ in size.
 RANK = """
@@ -48,34 +41,15 @@ if job["rank"] == 0:
 """
 
 
-def run(folder, world_size, *, batch_size, state=None, stop_after=None):
-    """What rank 0 reports of one run; a process that does not end is ended."""
-    meeting = folder / f"meeting-{len(list(folder.iterdir()))}"
-    job = {"lengths": LENGTHS, "weights": WEIGHTS, "seed": SEED, "batch_size": batch_size, "world_size": world_size}
-    job |= {"meeting": str(meeting), "state": state, "stop_after": stop_after}
-    source = str(Path(robocache.__file__).parents[1])
-    started = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                f"import sys; sys.path.insert(0, {source!r})\n{RANK}",
-                json.dumps(job | {"rank": rank}),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world_size)
-    ]
-    try:
-        results = [process.communicate(timeout=DEADLINE_S) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in started] == [0] * world_size, [error for _, error in results]
-    return json.loads(results[0][0])
+@pytest.fixture
+def run(ranks, tmp_path):
+    """What rank 0 reports of one run."""
+
+    def run(world_size, *, batch_size, state=None, stop_after=None):
+        job = {"lengths": LENGTHS, "weights": WEIGHTS, "seed": SEED, "batch_size": batch_size, "state": state}
+        return ranks(RANK, tmp_path, job | {"world_size": world_size, "stop_after": stop_after})
+
+    return run
 
 
 def samples(report):
@@ -87,9 +61,9 @@ def whole_epoch():
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
-def test_any_number_of_ranks_gives_the_same_steps(world_size, tmp_path):
+def test_any_number_of_ranks_gives_the_same_steps(world_size, run):
     """Fails when a rank's place enters the order, or ranks differ in their number of batches and wait for ever."""
-    report = run(tmp_path, world_size, batch_size=GLOBAL_BATCH // world_size)
+    report = run(world_size, batch_size=GLOBAL_BATCH // world_size)
     assert samples(report) == whole_epoch()
     assert len(report["steps"]) == report["length"] == -(-sum(LENGTHS) // GLOBAL_BATCH)
     assert all(state == report["states"][0] for state in report["states"])
@@ -97,9 +71,9 @@ def test_any_number_of_ranks_gives_the_same_steps(world_size, tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [4, 5])  # the same steps as before, and larger ones
-def test_four_ranks_stop_and_two_go_on(batch_size, tmp_path):
+def test_four_ranks_stop_and_two_go_on(batch_size, run):
     """Fails when the state counts what one rank took: a sample would be lost or come twice."""
-    before = run(tmp_path, 4, batch_size=2, stop_after=5)
+    before = run(4, batch_size=2, stop_after=5)
     assert all(state == before["states"][0] for state in before["states"])
-    after = run(tmp_path, 2, batch_size=batch_size, state=before["states"][3])
+    after = run(2, batch_size=batch_size, state=before["states"][3])
     assert samples(before) + samples(after) == whole_epoch()

@@ -200,9 +200,9 @@ def test_damaged_logs(tmp_path, packer, kind):
 @pytest.mark.parametrize("packer", ["bzip2", "gzip"])
 @pytest.mark.parametrize("filler", ["\n", "A 1\n", "# remark\n", "A", "ODOM 0 0 0 0 0 0 0 h 0\n"], ids=repr)
 def test_bombs_are_stopped(tmp_path, packer, filler):
-    """4 MiB from a few kB: stopped long before its end, within the two seconds and the memory of `read_all`."""
+    """1 MiB from a few kB: stopped long before its end, within the two seconds and the memory of `read_all`."""
     path = tmp_path / "a.clf"
-    path.write_bytes(PACKERS[packer]((HEAD + GOOD + filler * (2**22 // len(filler))).encode()))
+    path.write_bytes(PACKERS[packer]((HEAD + GOOD + filler * (2**20 // len(filler))).encode()))
     error = read_all(path)
     assert isinstance(error, RecordingLimitError)
     assert error.offset is not None

@@ -18,7 +18,9 @@ from robocache.errors import (
 from robocache.readers import open_recording
 
 from .conftest import (  # noqa: TID252 -- tests are not an installed package
+    IS_NIGHTLY,
     JOINT_STATE,
+    SEEDS,
     START_NS,
     damaged,
     errors_in,
@@ -105,10 +107,10 @@ def test_a_file_that_the_system_does_not_let_read(joints_mcap, monkeypatch):
 @pytest.mark.parametrize("kind", ["truncated", "flipped", "sizes"])
 def test_damaged_hdf5(plain_hdf5, kind):
     data, found = plain_hdf5.read_bytes(), []
-    for seed in range(25):
+    for seed in SEEDS:
         plain_hdf5.write_bytes(damaged(data, kind, seed))
         found.append(read_all(plain_hdf5))
-    assert len(errors_in(found)) >= (25 if kind == "truncated" else 1)
+    assert len(errors_in(found)) >= (len(SEEDS) if kind == "truncated" else int(IS_NIGHTLY))
 
 
 @pytest.mark.parametrize("file", [DATA, EPISODES, "meta/info.json"], ids=["data", "episodes", "info"])
@@ -116,10 +118,10 @@ def test_damaged_hdf5(plain_hdf5, kind):
 def test_damaged_lerobot(tmp_path, file, kind):
     root = write_dataset(tmp_path / "d")
     data, found = (root / file).read_bytes(), []
-    for seed in range(25):
+    for seed in SEEDS:
         (root / file).write_bytes(damaged(data, kind, seed))
         found.append(read_all(root))
-    assert len(errors_in(found)) >= (25 if kind == "truncated" else 1)
+    assert len(errors_in(found)) >= (len(SEEDS) if kind == "truncated" else int(IS_NIGHTLY))
 
 
 # ── libraries that are not there ────────────────────────────────────────────────────────────────

@@ -19,7 +19,8 @@ MAX_LINE_BYTES = MiB  # a scan of 100 000 beams
 COPY = "copy or record it again"
 _BLOCK_BYTES = 64 * 1024
 # So little is fed at once that a bomb shows soon after its first byte, wherever in the file it lies.
-_FED_BYTES = 4096
+_FED_BYTES = 1024
+_SMALL_BYTES = 256 * 1024  # what any file may become, however small it is
 _HEAD_BYTES = 64 * 1024
 _FIRST = re.compile(rb"(?:PARAM|SYNC|ODOM|FLASER|RLASER|TRUEPOS)[ \t]")
 
@@ -115,7 +116,7 @@ def _decompressed(path: Path, file: BinaryIO, compression: str, limits: Limits) 
             problem = f"does not decompress with {compression} ({error})"
             raise DamagedRecordingError(path, problem, offset=fed, remedy=COPY) from error
         made += len(content)
-        if made > max(MiB, fed * limits.expansion):
+        if made > max(_SMALL_BYTES, fed * limits.expansion):
             problem = f"its first {fed} bytes become more than {limits.expansion} times as many"
             remedy = "open it with a larger Limits(expansion=...) if you trust it"
             raise RecordingLimitError(path, problem, offset=fed, remedy=remedy)

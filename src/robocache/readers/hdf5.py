@@ -144,7 +144,7 @@ class Hdf5Recording(OpenRecording):
             # Numbers before synthetic times: their shape is believed only when they were read.
             values = None if name in frames else self._file.read(datasets[name], prefix + name, rows)
             if axis.dataset is None:
-                times_ns = self._synthetic(axis, count, prefix + name, rows)
+                times_ns = self._synthetic(axis, count, prefix + name, rows, are_read=values is not None)
             clocks = {axis.clock: times_ns}
             if values is None:
                 whole = image_stream(name, frames[name], clocks, axis.clock, rows)
@@ -159,8 +159,10 @@ class Hdf5Recording(OpenRecording):
                 raise RecordingLimitError(self.path, problem, place=f"dataset {name}", remedy=remedy)
         return made
 
-    def _synthetic(self, axis: TimeAxis, count: int, full: str, rows: range) -> Int64:
-        if 16 * len(rows) > self._file.limits.episode_bytes:  # images that were never written take no space in the file
+    def _synthetic(self, axis: TimeAxis, count: int, full: str, rows: range, *, are_read: bool) -> Int64:
+        limits = self._file.limits
+        # Images that were never written take no space in the file, and would still have times.
+        if 8 * len(rows) > (limits.episode_bytes if are_read else limits.bytes_of_times):
             problem = f"declares {count} rows, whose times alone are more than the limit allows"
             remedy = "read fewer streams, or raise Limits(episode_bytes=...)"
             raise RecordingLimitError(self.path, problem, place=f"dataset {full}", remedy=remedy)

@@ -18,6 +18,7 @@ from robocache.readers.limits import Limits, MiB
 WHOLE_FILE_BYTES = 64 * MiB  # a file of smaller columns is read at once, for its episodes are mostly read in order
 CHECK = "download or write the dataset again"
 _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, UnicodeDecodeError)
+_VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
 
@@ -103,12 +104,14 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def _sizes(metadata: pq.FileMetaData, wanted: Collection[str], group: int) -> Iterator[tuple[int, int]]:
-    """Stored and decompressed bytes of each wanted column in a row group."""
+    """Of each wanted column in a row group: its bytes in the file, and those that it takes in memory."""
     row_group = metadata.row_group(group)
     for number in range(row_group.num_columns):
         chunk = row_group.column(number)
         if chunk.path_in_schema.split(".list.")[0] in wanted or chunk.path_in_schema in wanted:
-            yield chunk.total_compressed_size, chunk.total_uncompressed_size
+            # Equal values in a row take no bytes in the file, and still do in memory.
+            values_bytes = chunk.num_values * _VALUE_BYTES.get(chunk.physical_type, 8)
+            yield chunk.total_compressed_size, max(chunk.total_uncompressed_size, values_bytes)
 
 
 def _check_size(

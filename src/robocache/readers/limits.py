@@ -36,6 +36,11 @@ class Limits:
             if not (isinstance(value, int) and value > 0):
                 raise ArgumentError(f"{field.name} must be an integer greater than 0, got {value!r}")
 
+    @property
+    def bytes_of_times(self) -> int:
+        """The most bytes that times may take which are counted, not read: 16 MiB, a day at 24 Hz, unless told."""
+        return self.episode_bytes // 512
+
     def decompressed_bytes(self, compressed_bytes: int, *, of_block: bool = True) -> int:
         """The most bytes that a block, or an episode's whole stream, of this compressed size may become."""
         limit = self.block_bytes if of_block else self.episode_bytes

@@ -80,6 +80,9 @@ class ReplayBufferRecording(OpenRecording):
         names = requested_streams(self.path, streams, self._arrays)
         start, stop = (0 if index == 0 else int(self._ends[index - 1])), int(self._ends[index])
         low, high = span.synthetic_rows(stop - start, self._rate_hz)
+        numbers = self._numbers(names, range(start + low, start + high))
+        if not numbers:
+            self._check_rows(high - low)
         try:
             times_ns = synthetic_times_ns(stop - start, self._rate_hz, range(low, high))
         except ValueError as error:
@@ -88,22 +91,34 @@ class ReplayBufferRecording(OpenRecording):
         rows = range(low + inside.start, low + inside.stop)
         clocks = {"synthetic": times_ns[inside].copy()}
         made: dict[str, RecordedStream] = {}
-        left = self._store.limits.episode_bytes
         for name in names:
-            if len(self._arrays[name].shape) == PICTURE_AXES:
+            if name in numbers:
+                values = numbers.pop(name)[inside]
+                made[name] = ascending_stream(name, values, clocks, "synthetic")
+            else:
                 frames = self._images(index, name, start, stop)
                 made[name] = image_stream(name, frames, clocks, "synthetic", rows)
-            else:
-                values = self._values(name, range(start + rows.start, start + rows.stop), left)
-                made[name] = ascending_stream(name, values, clocks, "synthetic")
-            left -= made[name].nbytes
         attributes = {"rate_hz": self._rate_hz, "skipped": dict(self._skipped)}
         return Episode(self.episode_names[index], made, self.path, attributes)
 
-    def _values(self, name: str, rows: range, left: int) -> npt.NDArray[np.generic]:
-        array = self._arrays[name]
-        width = -1 if len(rows) else math.prod(array.shape[1:])
-        return array.rows(rows.start, rows.stop, max(left, 0)).reshape(len(rows), width)
+    def _check_rows(self, count: int) -> None:
+        """Images that were never written take no space in the store, and would still have times."""
+        if 8 * count > self._store.limits.bytes_of_times:
+            problem = f"declares an episode of {count} rows, whose times alone are more than the limits allow"
+            remedy = "read a part of it, or raise Limits(episode_bytes=...)"
+            raise RecordingLimitError(self._store.path, problem, place=f"array {ENDS}", remedy=remedy)
+
+    def _numbers(self, names: Collection[str], rows: range) -> dict[str, npt.NDArray[np.generic]]:
+        """The rows of those of the arrays that are no images: read before times are made for as many."""
+        found: dict[str, npt.NDArray[np.generic]] = {}
+        left = self._store.limits.episode_bytes
+        for name in names:
+            array = self._arrays[name]
+            if len(array.shape) != PICTURE_AXES:
+                width = -1 if len(rows) else math.prod(array.shape[1:])
+                found[name] = array.rows(rows.start, rows.stop, max(left, 0)).reshape(len(rows), width)
+                left -= found[name].nbytes + 8 * len(rows)
+        return found
 
     def _images(self, index: int, name: str, start: int, stop: int) -> StillFrames:
         array = self._arrays[name]

@@ -109,6 +109,10 @@ class Rosbag2File:
             if not self._has_table(table):
                 remedy = "name a rosbag2 folder, or one of its .db3 files"
                 raise DamagedRecordingError(self.path, f"the database has no table {table}", remedy=remedy)
+        page_bytes = int(self._rows("PRAGMA page_size", 1)[0][0])
+        if self._size % page_bytes:  # SQLite takes what is missing of the last page for zeros
+            problem = f"has {self._size} bytes, which is no whole number of pages of {page_bytes}: it was truncated"
+            raise DamagedRecordingError(self.path, problem, offset=self._size, remedy=REMEDY)
         verdict = self._rows("PRAGMA quick_check", 1)[0][0]
         if verdict != "ok":
             raise DamagedRecordingError(self.path, f"SQLite finds it damaged ({_one_line(verdict)})", remedy=REMEDY)

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from robocache.errors import DamagedRecordingError, RecordingError, RecordingLimitError
+from robocache.errors import DamagedRecordingError, RecordingError, RecordingLimitError, UnknownFormatError
 from robocache.readers.limits import Limits, MiB
 from robocache.readers.recording import unreadable
 from robocache.records import Int64
 
 COPY = "copy or download it again"
+GZIP_MAGIC = b"\x1f\x8b"
 MAX_RECORDS = 100_000  # in one file, a hundred times what data sets put there
 _HEADER = struct.Struct("<QI")  # length of the data, masked checksum of those eight bytes
 _HEADER_ROW = np.dtype([("length", "<u8"), ("checksum", "<u4")])
@@ -57,6 +58,7 @@ def index_records(path: Path) -> tuple[Int64, Int64]:
     Raises:
         DamagedRecordingError: A length does not have its checksum, or the file ends inside a record.
         RecordingLimitError: A record declares more than the file holds, or there are more than 100 000.
+        UnknownFormatError: It is compressed.
     """
     heads, starts = bytearray(), array("q")
     error: RecordingError | None = None
@@ -77,6 +79,10 @@ def index_records(path: Path) -> tuple[Int64, Int64]:
     table = np.frombuffer(heads, _HEADER_ROW)
     wrong = np.flatnonzero(_masked_checksums(heads) != table["checksum"])
     if len(wrong):
+        if heads.startswith(GZIP_MAGIC):
+            raise UnknownFormatError(
+                path, "is compressed with gzip as a whole", remedy="decompress it with gunzip first"
+            )
         problem_text = f"a record's length, {table['length'][wrong[0]]}, does not have its checksum"
         raise DamagedRecordingError(path, problem_text, offset=starts[int(wrong[0])], remedy=COPY)
     if error is not None:

@@ -72,7 +72,10 @@ class VideoDecoder:
         # Only MP4: FFmpeg knows formats that name other files to read.
         options = {"max_pixels": str(limits.image_pixels), "threads": "1"}
         with self._damage_named():
-            self._container: InputContainer = self._av.open(f"file:{path.absolute()}", format="mp4", options=options)
+            # PyAV leaves the file open where it fails over a text in it that is not UTF-8.
+            self._container: InputContainer = self._av.open(
+                f"file:{path.absolute()}", format="mp4", options=options, metadata_errors="replace"
+            )
         try:
             self._stream = self._video_stream()
             self._stream.codec_context.thread_count = 1
