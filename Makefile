@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt $(NATIVE)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
-demo: $(STAMP) ## record, align, fuse and voxelize a generated robot; writes demo-output/report.html
+demo: $(STAMP) ## record, align, build and load a generated robot; writes demo-output/report.html
 	$(BIN)/robocache demo --out demo-output
 
 test: check ## everything: lint, tests and the short stress suite

@@ -1,4 +1,4 @@
-"""Tables of what was tried on a GPU besides the benchmark itself, from their JSON in benchmarks/results/."""
+"""Tables of what was tried besides the benchmark itself, from their JSON in benchmarks/results/."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from robocache.benchmarks.tables import markdown
 
 SHAPES, VOXELS, LAUNCH = "kernel_shapes_h200.json", "voxels_h200.json", "launch_h200.json"
+END_TO_END = "end_to_end_cpu.json"
 
 
 def blocks(results: Path) -> dict[str, str]:
@@ -22,7 +23,19 @@ def blocks(results: Path) -> dict[str, str]:
             commit = trial.get(f"{block}_commit", trial["commit"])
             caption = f"Microseconds. {trial['machine']}; commit {commit[:12]}."
             found[block] = markdown(table(trial), caption)
+    if (results / END_TO_END).is_file():
+        found["end_to_end"] = _end_to_end(json.loads((results / END_TO_END).read_text("utf-8")))
     return found
+
+
+def _end_to_end(trial: dict[str, Any]) -> str:
+    names = {"ours": "the same steps", "commands": "`inspect`, then `align` with its report"}
+    rows = [(text, f"{trial['ratio_of_medians'][name]:.1f}x") for name, text in names.items()]
+    caption = (
+        f"{trial['recording']} at {trial['rate_hz']} Hz, {trial['rounds']} rounds; {trial['machine']}; load "
+        f"{trial['load_average']:.1f}; commit {trial['commit'][:12]}."
+    )
+    return markdown((("RoboCache", "times as fast as the plain loop"), rows), caption)
 
 
 def _shapes(trial: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

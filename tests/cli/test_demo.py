@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
+import robocache as rc
 from robocache.align.lerobot import feature_name
+from robocache.cli.loading import _are_equal
 from robocache.cli.main import app
+from robocache.loader import Batch
 from robocache.readers import SyntheticRobot, open_recording
 
 
@@ -56,6 +62,34 @@ def test_the_errors_of_the_demo_are_those_of_its_dataset(demo):
     assert np.percentile(degrees, 95) == pytest.approx(done["errors"][hand]["percentile_95"], rel=1e-3)
 
 
+def test_what_the_demo_loads_is_what_it_built_and_a_second_loader_goes_on(demo):
+    """Fails when batches are counted that nobody made, the cache lacks episodes, or resuming begins anew."""
+    out, done = demo
+    loaded = done["loading"]
+    assert loaded["resumed"] is True
+    assert loaded["tier"] == "ram"
+    robot = partial(SyntheticRobot, 0, duration_s=6.0, episodes=3)
+    streams = {name: rc.From(name) for name in done["episodes"][0]["streams"] if name != "/lidar.points"}
+    dataset = rc.open(robot, rc.Align(rc.Rate(50), streams), cache=out / "cache", workers=1)
+    assert dataset.build().built == 0  # all of it is there
+    assert (loaded["episodes"], loaded["frames"]) == (3, dataset.lengths.sum())
+    row_bytes = 7 * 8 + 4 * 8 + 3 * 8 * 2 + 64 * 4 + 5 * (1 + 8) + 8  # values, validity, age, stamp
+    assert loaded["bytes_per_s"] / loaded["batches_per_s"] == pytest.approx(row_bytes * 64 * 16, rel=0.1)
+    assert loaded["copy_share"] == pytest.approx(loaded["bytes_per_s"] / loaded["copy_bytes_per_s"])
+    assert 0 < loaded["peak_bytes"] <= 256 * 2**20
+
+
+@pytest.mark.parametrize("changed", [None, "frame", "values"])
+def test_resuming_is_compared_with_the_batch_that_came_next(changed):
+    """Fails when another batch passes for the same one."""
+    frames = torch.arange(4)
+    ones = torch.ones(4, 2, 3)
+    arguments = {"valid": {}, "age": {}, "times_ns": frames, "dataset": frames, "episode": frames}
+    left = Batch({"x": ones}, frame=frames, **arguments)
+    right = Batch({"x": ones * (1 + (changed == "values"))}, frame=frames + (changed == "frame"), **arguments)
+    assert _are_equal(left, right) is (changed is None)
+
+
 def test_the_voxels_of_the_demo_agree_with_numpy_histograms(demo):
     out, done = demo
     saved = np.load(out / "voxels" / "observation.lidar.points" / "episode_000000.npz")
@@ -85,6 +119,8 @@ def test_the_report_of_the_demo_stands_alone_and_shows_what_it_must(demo, checke
     for expected in ("Error against the truth", "Voxels of /lidar.points", "Gaps are shaded", "valid frames"):
         assert expected in page.text
     assert page.tags.count("image") == 3
+    for expected in ("What the cache holds", "Batches over time", "A sample of a batch", "Resumed"):
+        assert expected in page.text
     errors = {row["Stream"]: row for row in page.tables[2]}
     assert set(errors) == set(done["errors"])
     for name, row in errors.items():
@@ -101,7 +137,9 @@ def test_demo_for_people_says_each_step_and_may_run_again(tmp_path, run):
         "1. record",
         "2. inspect",
         "3. align",
-        "4. compare",
+        "4. build",
+        "batches/s",
+        "5. compare",
         "gap in /joint_states.position",
         "report.html",
     ):

@@ -14,7 +14,7 @@ import pytest
 
 from robocache.cli.console import json_text
 from robocache.cli.png import heat_map_uri
-from robocache.cli.svg import Band, Series, chart, nice_ticks, strip
+from robocache.cli.svg import Band, Series, _thinned, chart, nice_ticks, strip
 
 
 def test_json_has_null_where_there_is_no_number():
@@ -97,3 +97,24 @@ def test_names_cannot_break_out_of_the_picture():
     drawn = chart('<script>"&', [Series(np.arange(2.0), np.arange(2.0))], x_range=(0, 1), bands=[Band(0, 1, "<b>")])
     assert "<script>" not in drawn
     assert "<b>" not in drawn
+
+
+def test_a_long_line_keeps_the_first_and_the_extremes_of_each_column_of_pixels():
+    """Judged by a plain loop with numpy's own argmin; fails when an extreme is missed or one of a gap is kept."""
+    generator = np.random.default_rng(0)
+    x = np.sort(generator.uniform(52, 710, 20_000))
+    y = generator.integers(0, 9, x.size).astype(float)  # few values, so that extremes come twice
+    y[generator.random(x.size) < 0.3] = np.nan
+    y[(x > 100) & (x < 120)] = np.nan
+    wanted = []
+    for column in range(52, 711):
+        places = np.flatnonzero(np.floor(x) == column)
+        if len(places):
+            wanted.append(places[0])
+            if np.isfinite(y[places]).any():
+                wanted += [places[np.nanargmin(y[places])], places[np.nanargmax(y[places])]]
+    wanted = np.unique(wanted)
+    thin_x, thin_y = _thinned(x, y)
+    np.testing.assert_array_equal(thin_x, x[wanted])
+    np.testing.assert_array_equal(thin_y, y[wanted])
+    assert len(wanted) < 2000

@@ -197,7 +197,8 @@ class LeRobotWriter:
         if self._writer is None:
             path = self._folder / DATA_PATH.format(chunk_index=chunk, file_index=file)
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(path, schema)
+            # Numbers on a new clock hardly repeat: a dictionary is larger than they are and takes as long again.
+            self._writer = pq.ParquetWriter(path, schema, use_dictionary=False)
         return self._writer
 
     def _rotate(self, path: Path) -> None:

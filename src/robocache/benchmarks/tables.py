@@ -151,7 +151,19 @@ def inserted(text: str, blocks: dict[str, str], where: str) -> str:
     return pattern.sub(fill, text)
 
 
-KNOWN_BLOCKS = ("gpu", "cpu", "scaling", "shapes", "features", "points", "launch", "kill", "verdicts", "detectable")
+KNOWN_BLOCKS = (
+    "gpu",
+    "cpu",
+    "scaling",
+    "shapes",
+    "features",
+    "points",
+    "launch",
+    "kill",
+    "verdicts",
+    "detectable",
+    "end_to_end",
+)
 
 
 def blocks(document: dict[str, Any]) -> dict[str, str]:

@@ -40,7 +40,9 @@ def command(
     path: Annotated[
         Path,
         typer.Argument(
-            help="An MCAP, ROS 1 bag or HDF5 file, a CARMEN log; a rosbag2, RLDS or LeRobot folder.", show_default=False
+            help="An MCAP, ROS 1 bag or HDF5 file, a CARMEN log; a rosbag2, RLDS, Zarr or LeRobot folder; or many: "
+            "a folder of them, 'runs/*.mcap'.",
+            show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],
@@ -61,17 +63,18 @@ def command(
         str | None, typer.Option(help="What the robot does, in words; what the recording says if not given.")
     ] = None,
     source_rate: Annotated[
-        float | None, typer.Option(metavar="HZ", help="Rate of an RLDS data set, or of HDF5 datasets without times.")
+        float | None,
+        typer.Option(metavar="HZ", help="Rate of an RLDS or Zarr data set, or of HDF5 datasets without times."),
     ] = None,
     backend: Annotated[Backend | None, typer.Option(help="Where to compute; the best there is if not given.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what RoboCache wrote there before.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Align a recording to one rate; write a LeRobot v3.0 dataset, voxels of its clouds, and a report."""
+    """Align one recording or many to one rate; write a LeRobot v3.0 dataset, voxels of its clouds, and a report."""
     from robocache.align.staging import SUMMARY, check_output, staged_folder
     from robocache.cli.conversion import Settings, convert
     from robocache.cli.report import report
-    from robocache.readers import open_recording
+    from robocache.readers import open_recordings
 
     printer = Printer(json_output=json_output)
     names = parsed_names(streams)
@@ -82,7 +85,7 @@ def command(
     check_output(out, overwrite=overwrite)
     if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(out)):  # resolve() fails on a loop of links
         raise OutputError(f"{out}: holds the recording that is to be read; name another folder")
-    with open_recording(path, rate_hz=source_rate) as recording, staged_folder(out, overwrite=overwrite) as folder:
+    with open_recordings(path, rate_hz=source_rate) as recording, staged_folder(out, overwrite=overwrite) as folder:
         with printer.progress("aligning", len(recording.episode_names)) as advance:
             conversion = convert(recording, settings, folder, advance)
         document = conversion.document("align")

@@ -18,7 +18,9 @@ def command(
     path: Annotated[
         Path,
         typer.Argument(
-            help="An MCAP, ROS 1 bag or HDF5 file, a CARMEN log; a rosbag2, RLDS or LeRobot folder.", show_default=False
+            help="An MCAP, ROS 1 bag or HDF5 file, a CARMEN log; a rosbag2, RLDS, Zarr or LeRobot folder; or many: "
+            "a folder of them, 'runs/*.mcap'.",
+            show_default=False,
         ),
     ],
     rate: Annotated[
@@ -44,7 +46,8 @@ def command(
         Span | None, typer.Option(help="Where all streams have data, as if not given, or where any has.")
     ] = None,
     source_rate: Annotated[
-        float | None, typer.Option(metavar="HZ", help="Rate of an RLDS data set, or of HDF5 datasets without times.")
+        float | None,
+        typer.Option(metavar="HZ", help="Rate of an RLDS or Zarr data set, or of HDF5 datasets without times."),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

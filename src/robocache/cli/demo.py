@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +14,13 @@ from robocache.cli.console import Printer, json_text
 from robocache.errors import OutputError
 
 if TYPE_CHECKING:
+    from robocache.cli.loading import Loading
     from robocache.cli.truth import StreamError
+    from robocache.records import Episode
 
 RATE_HZ = 50
+EPISODES = 3
+LOAD_S = 1.0
 DEFAULT_OUT = Path("robocache-demo")
 
 
@@ -25,11 +30,12 @@ def command(
     seed: Annotated[int, typer.Option(help="Another robot, the same for the same number.", min=0)] = 0,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Record a simulated robot, align it to 50 Hz, voxelize its lidar; compare with the truth; write a report."""
+    """Record a simulated robot, align and voxelize it, build a cache, load batches; write a report."""
     from robocache.align import Rate
-    from robocache.align.staging import SUMMARY, check_output, staged_folder, written_by
+    from robocache.align.staging import SUMMARY, staged_folder
     from robocache.cli.conversion import Settings, convert
     from robocache.cli.inspect import print_streams
+    from robocache.cli.loading import loading_lines, loading_sections
     from robocache.cli.report import report
     from robocache.cli.truth import errors_against_truth, truth_section
     from robocache.readers import SyntheticRobot, stream_statistics
@@ -37,10 +43,7 @@ def command(
     if not (math.isfinite(seconds) and 1 <= seconds <= 600):
         raise typer.BadParameter(f"{seconds} is not from 1 to 600", param_hint="'--seconds'")
     printer = Printer(json_output=json_output)
-    overwrite = written_by(out) == "demo"
-    if not overwrite and written_by(out) is not None:
-        raise OutputError(f"{out}: holds the result of another command; name a new folder with --out")
-    check_output(out, overwrite=overwrite)
+    overwrite = _may_replace(out)
     settings = Settings(Rate(RATE_HZ))
     with SyntheticRobot(seed, duration_s=seconds) as robot, staged_folder(out, overwrite=overwrite) as folder:
         printer.say(f"1. record: a simulated arm, IMU, camera and lidar for {seconds:g} s (seed {seed})")
@@ -52,21 +55,52 @@ def command(
             conversion = convert(robot, settings, folder, advance)
         conversion.measure_again()
         errors = errors_against_truth(robot, conversion)
-        document = conversion.document("demo") | {"errors": {error.stream: error.document() for error in errors}}
+        aligned = conversion.document("demo")
+        if not json_output:
+            print_conversion(printer, conversion, aligned)
+        printer.say(f"4. build: {EPISODES} episodes into a cache; load: shuffled batches out of it, for a second")
+        loading = _loading(episode, folder / "cache", seed=seed, seconds=seconds)
+        for line in loading_lines(loading):
+            printer.say(line)
+        document = aligned | {"errors": {error.stream: error.document() for error in errors}}
+        document["loading"] = loading.document()
         title, intro = "RoboCache demo", "The robot is simulated, so the true value at any time is known."
-        html = report(conversion, title=title, intro=intro, extra_sections=[truth_section(errors)])
+        html = report(
+            conversion, title=title, intro=intro, extra_sections=[truth_section(errors), *loading_sections(loading)]
+        )
         (folder / "report.html").write_text(html, encoding="utf-8")
         (folder / SUMMARY).write_text(json_text(document), encoding="utf-8")
     printer.document(document | {"out": str(out)})
     if not json_output:
-        print_conversion(printer, conversion, document)
         _print_errors(printer, errors)
         printer.say(f"\nwrote {out}: LeRobot v3.0, {conversion.frames} frames; look at {out / 'report.html'}")
+
+
+def _may_replace(out: Path) -> bool:
+    """Is there an earlier demo? What is anything else raises."""
+    from robocache.align.staging import check_output, written_by
+
+    overwrite = written_by(out) == "demo"
+    if not overwrite and written_by(out) is not None:
+        raise OutputError(f"{out}: holds the result of another command; name a new folder with --out")
+    check_output(out, overwrite=overwrite)
+    return overwrite
+
+
+def _loading(episode: Episode, cache: Path, *, seed: int, seconds: float) -> Loading:
+    """Build and load everything but the clouds, which have as many points as came back and no fixed size."""
+    from robocache.align import Align, From, Rate
+    from robocache.cli.loading import build_and_load
+    from robocache.readers import SyntheticRobot
+
+    streams = {name: From(name) for name, stream in episode.streams.items() if stream.kind != "points"}
+    robot = partial(SyntheticRobot, seed, duration_s=seconds, episodes=EPISODES)
+    return build_and_load(robot, Align(Rate(RATE_HZ), streams), cache, seconds=LOAD_S, seed=seed)
 
 
 def _print_errors(printer: Printer, errors: list[StreamError]) -> None:
     from robocache.cli.truth import error_rows
 
-    printer.say("4. compare with the truth, on valid frames, and with the shortcut: the sample that arrived nearest")
+    printer.say("5. compare with the truth, on valid frames, and with the shortcut: the sample that arrived nearest")
     header = ("stream", "unit", "RMS", "95 %", "shortcut RMS", "shortcut 95 %", "better by")
     printer.table(header, error_rows(errors), left=2)

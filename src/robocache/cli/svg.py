@@ -194,13 +194,15 @@ def _thinned(
     starts = np.flatnonzero(np.diff(columns, prepend=-1))
     if len(x) <= 4 * len(starts):
         return x, y
-    kept: list[int] = []
-    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(x)], strict=True):
-        piece = y[start:end]
-        kept.append(start)
-        if np.isfinite(piece).any():
-            kept += sorted({start + int(np.nanargmin(piece)), start + int(np.nanargmax(piece))} - {start})
-    return x[kept], y[kept]
+    counts = np.diff(starts, append=len(x))
+    kept = [starts]
+    for extreme, missing in ((np.minimum, np.inf), (np.maximum, -np.inf)):
+        filled = np.where(np.isfinite(y), y, missing)
+        is_extreme = np.isfinite(y) & (filled == np.repeat(extreme.reduceat(filled, starts), counts))
+        places = np.flatnonzero(is_extreme)
+        kept.append(places[np.unique(columns[places], return_index=True)[1]])  # the first of each column
+    chosen = np.unique(np.concatenate(kept))
+    return x[chosen], y[chosen]
 
 
 def _y_range(series: Sequence[Series], x_range: Range, *, y_zero: bool) -> Range:
