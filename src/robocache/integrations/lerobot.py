@@ -120,9 +120,9 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
         )
         self.return_uint8 = return_uint8
         self.frames: FrameSource = (
-            CachedFrames(self.meta, size, cache, cache_limit_bytes)
+            CachedFrames(self.meta, size, cache, cache_limit_bytes, limits)
             if cache is not None and size is not None
-            else DecodedFrames(self.meta, size)
+            else DecodedFrames(self.meta, size, limits)
         )
 
     @property
