@@ -15,29 +15,31 @@ import numpy.typing as npt
 from robocache.cache import Contents, Shard, ShardKey, ShardStore, shard_key
 from robocache.errors import DamagedRecordingError, RecordingNotFoundError
 from robocache.integrations.lerobot_metadata import LeRobotDatasetMetadata
+from robocache.loader.gather import Runs, gather
 from robocache.readers.lerobot_table import CHECK
 from robocache.readers.limits import Limits
 from robocache.readers.video import VideoFiles, VideoFrames
 from robocache.records import Int64
 
 Images = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 VERSION = 1  # of the frames in a shard: another way to decode or resize needs another
 CHUNK_BYTES = 16 * 2**20  # of decoded frames on their way into a batch or a shard
 MAX_OPEN_SHARDS = 64  # each holds a file descriptor
-MAX_RESIDENT_BYTES = 32 * 2**20  # of mapped frames; beyond it their pages are left to the system's page cache
+MAX_RESIDENT_BYTES = 8 * 2**20  # of frames copied: the system maps several times as many pages around them
 
 
 class FrameSource(Protocol):
     """Where frames come from."""
 
-    def copy(self, camera: str, episode: int, rows: Int64, out: Images, places: Int64) -> None:
+    def copy(self, camera: str, episode: int, rows: Int64, out: Images | Floats, places: Int64) -> None:
         """Copy frames of one episode.
 
         Args:
             camera: The feature.
             episode: Its place in the metadata's `episodes`.
             rows: [frame] of the episode, ascending; the same one may be there several times.
-            out: [image, 3, height, width], written.
+            out: [image, 3, height, width], written: uint8, or float32 from 0 to 1.
             places: [frame] which image of `out` each becomes.
         """
         ...
@@ -85,7 +87,7 @@ class DecodedFrames:
         height, width = (side for side in feature["shape"] if side != 3) if 3 in feature["shape"] else (0, 0)
         return height, width
 
-    def copy(self, camera: str, episode: int, rows: Int64, out: Images, places: Int64) -> None:
+    def copy(self, camera: str, episode: int, rows: Int64, out: Images | Floats, places: Int64) -> None:
         """Copy frames; see `FrameSource`."""
         meta = self._meta
         path = meta.root / meta.get_video_file_path(episode, camera)
@@ -100,7 +102,8 @@ class DecodedFrames:
         step = max(1, CHUNK_BYTES // (3 * height * width))
         for first in range(0, len(rows), step):
             part = slice(first, first + step)
-            out[places[part]] = frames.read(rows[part], size=self._size).transpose(0, 3, 1, 2)
+            found = frames.read(rows[part], size=self._size).transpose(0, 3, 1, 2)
+            out[places[part]] = found / np.float32(255) if out.dtype == np.float32 else found
 
     def start_s(self, camera: str, episode: int) -> float:
         """When an episode starts in its video file.
@@ -149,11 +152,12 @@ class CachedFrames:
         """Height and width; see `FrameSource`."""
         return self._size
 
-    def copy(self, camera: str, episode: int, rows: Int64, out: Images, places: Int64) -> None:
+    def copy(self, camera: str, episode: int, rows: Int64, out: Images | Floats, places: Int64) -> None:
         """Copy frames; see `FrameSource`."""
         frames = self.episode(camera, episode)
-        for row, place in zip(rows.tolist(), places.tolist(), strict=True):
-            out[place] = frames[row]
+        bases = np.full(len(rows), frames.__array_interface__["data"][0])
+        last = np.full(len(rows), len(frames) - 1)
+        gather(Runs(bases, rows, last, 1, places), frames[:1].nbytes, out, scaled=out.dtype == np.float32)
         self._resident_bytes += len(rows) * frames[:1].nbytes
         self._release()
 
