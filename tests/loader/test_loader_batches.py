@@ -165,3 +165,20 @@ def test_the_library_gathers_what_numpy_does(row_bytes, threads):
         out = np.full_like(expected, 77)
         how(asked, row_bytes, out, **({"threads": threads} if how is gather else {}))
         np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("width", [1, 15, 48, 5000])
+def test_bytes_become_the_255ths_that_pytorch_computes(width):
+    """Fails when a 255th is a product with 1/255, a row begins four times too early, or large batches differ from
+    small ones, which are written through the caches. PyTorch judges."""
+    count = 2 if width < 5000 else 500  # 10 MB of floats are written past the caches
+    source = torch.randint(0, 256, (7, width), dtype=torch.uint8)
+    first = torch.randint(0, 7, (count,)).numpy()
+    bases, starts = np.full(count, source.data_ptr()), np.arange(count)[::-1].copy()
+    first[0] = -1
+    expected = source.float().div(255)[np.maximum(first, 0)].flip(0)
+    expected[-1] = 0
+    for how in (gather_by_numpy, gather):
+        out = np.full((count, width), np.nan, np.float32)
+        how(Runs(bases, first, np.full(count, 6), 1, starts), width, out, scaled=True)
+        np.testing.assert_array_equal(out, expected.numpy())

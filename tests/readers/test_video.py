@@ -129,6 +129,25 @@ def test_ascending_frames_are_decoded_once_and_far_ones_sought(tmp_path, files, 
     decoder.close()
 
 
+def test_many_frames_are_decoded_ahead_and_the_thread_ends(tmp_path, files, monkeypatch):
+    """Fails when frames change places, a thread outlives its call or a failure, or the decoder is lost afterwards."""
+    path = write_video(tmp_path / "v.mp4", between=0)
+    decoder = VideoDecoder(path, Limits())
+    index = decoder.index()
+    truth = all_frames(path)
+    before, seen = threading.active_count(), []
+    for number, pixels in zip(range(12), decoder.decoded(np.arange(20), index), strict=False):
+        seen.append(threading.active_count() - before)
+        np.testing.assert_array_equal(pixels, truth[number])
+    assert (max(seen), threading.active_count()) == (1, before)
+    assert len(list(decoder.decoded(np.arange(40), index))) == 40
+    monkeypatch.setattr(decoder, "_pixels", lambda number, frame: 1 // (5 - number))
+    with pytest.raises(ZeroDivisionError):
+        list(decoder.decoded(np.arange(40), index))
+    assert threading.active_count() == before
+    decoder.close()
+
+
 def test_resizing_is_an_antialiased_bilinear_filter(tmp_path, files):
     """Fails if the filter does not grow with the scale: Pillow judges, whose rounding differs by one at most."""
     from PIL import Image

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define ABI_VERSION 4
+#define ABI_VERSION 5
 
 enum dtype { FLOAT16, BFLOAT16, FLOAT32, FLOAT64, BYTES1, BYTES2, BYTES4, BYTES8 };
 enum time_dtype { TIME_FLOAT32, TIME_FLOAT64, TIME_INT64 };
@@ -72,6 +72,7 @@ typedef struct {
     const int64_t *counts; /* [runs] rows of each run, or NULL: `per_run` */
     char *out;
     int64_t runs, per_run, row_bytes, out_bytes, threads;
+    int64_t is_scaled; /* each byte becomes a float32, a 255th of it: rows of `out` are four times as wide */
 } gather_arguments;
 
 /* Which samples make one target. */
@@ -151,6 +152,8 @@ void use_large_pages(char *start, int64_t bytes);
 #define LINE 64 /* bytes that a cache moves at a time */
 /* Copy without fetching the lines that are overwritten. `out` and `from` lie alike in their lines. */
 void write_past_caches(char *out, const char *from, int64_t bytes);
+/* 255ths of bytes, as float32. */
+void write_scaled(float *out, const uint8_t *from, int64_t count, int is_past_caches);
 /* Before another thread reads what was so written. */
 void finish_writes(void);
 

@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from torch.utils.data import DataLoader
 
 CHUNK = 50
+LOADER_MEMORY = "64MiB"
 
 
 def _theirs(request: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -52,12 +54,36 @@ def _ours(request: dict[str, Any]) -> Any:  # noqa: ANN401
     )
 
 
+def _dataset(request: dict[str, Any]) -> Callable[[ExitStack], Any]:
+    """Opens either side's dataset in PyTorch's DataLoader."""
+    make: Callable[[dict[str, list[float]]], Any] = (_theirs if request["side"] == "lerobot" else _ours)(request)
+    deltas = {"action": [step / request["fps"] for step in range(CHUNK)]}
+    return lambda _: DataLoader(make(deltas), batch_size=request["batch_size"], shuffle=True)
+
+
+def _loader(request: dict[str, Any]) -> Callable[[ExitStack], Any]:
+    """Opens RoboCache's own loader over aligned episodes, in less memory than they take."""
+    import robocache as rc
+    from robocache.cache.opening import open_dataset
+
+    cameras = {name: rc.From(name, then=rc.Resize(*request["size"])) for name in request["cameras"]}
+    numbers = {"observation.state": rc.From("observation.state"), "action": rc.From("action", horizon=CHUNK)}
+    spec = rc.Align(rc.Rate(request["fps"]), {**numbers, **cameras})
+
+    def made(opened: ExitStack) -> Any:  # noqa: ANN401
+        dataset = open_dataset(request["root"], spec, cache=request["cache"])
+        settings = {"batch_size": request["batch_size"], "memory": LOADER_MEMORY, "seed": request["seed"]}
+        return opened.enter_context(rc.Loader(dataset, device="cpu", **settings))
+
+    return made
+
+
 def measured(request: dict[str, Any]) -> dict[str, Any]:
-    """Epochs over a dataset in PyTorch's DataLoader.
+    """Epochs over a dataset in PyTorch's DataLoader, or in RoboCache's.
 
     Args:
-        request: side, root, cache, size, uint8, batch_size, epochs, warm_epochs (run before, not timed), batches (at
-            most so many an epoch), fps, seed.
+        request: side, loader ("torch" or "robocache"), root, cache, size, uint8, batch_size, epochs, warm_epochs (run
+            before, not timed), batches (at most so many an epoch), cameras, fps, seed.
 
     Returns:
         seconds (opening the dataset and all epochs), batch_seconds, samples, frame_bytes (of a batch), peak_bytes,
@@ -65,10 +91,14 @@ def measured(request: dict[str, Any]) -> dict[str, Any]:
     """
     torch.set_num_threads(1)
     torch.manual_seed(request["seed"])
-    make: Callable[[dict[str, list[float]]], Any] = (_theirs if request["side"] == "lerobot" else _ours)(request)
+    with ExitStack() as opened:
+        return _measured(request, opened)
+
+
+def _measured(request: dict[str, Any], opened: ExitStack) -> dict[str, Any]:
+    make = {"torch": _dataset, "robocache": _loader}[request["loader"]](request)
     start = time.perf_counter()
-    dataset = make({"action": [step / request["fps"] for step in range(CHUNK)]})
-    loader = DataLoader(dataset, batch_size=request["batch_size"], shuffle=True)
+    loader = make(opened)
     batch_seconds: list[float] = []
     samples = frame_bytes = 0
     for epoch in range(request["warm_epochs"] + request["epochs"]):
@@ -79,8 +109,8 @@ def measured(request: dict[str, Any]) -> dict[str, Any]:
         for number, batch in enumerate(loader):
             now = time.perf_counter()
             batch_seconds.append(now - before)
-            samples += len(batch["index"])
-            frame_bytes = max(frame_bytes, sum(batch[key].nbytes for key in dataset.meta.camera_keys))
+            samples += len(batch["action"])
+            frame_bytes = max(frame_bytes, sum(batch[key].nbytes for key in request["cameras"]))
             if number + 1 == request["batches"]:
                 break
             before = time.perf_counter()

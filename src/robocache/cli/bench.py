@@ -79,7 +79,7 @@ def loader(
     if quick:
         settings = LoaderSettings(repetitions=1, warm_epochs=1, batches=3)
     printer = Printer(json_output=json_output)
-    count = settings.repetitions * (4 if peer_python is None else 6)
+    count = settings.repetitions * (5 if peer_python is None else 7)
     with printer.progress("measuring", count) as advance:
         document = measure_loader(path, peer_python, settings, advance)
     if out is not None:

@@ -120,9 +120,9 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
         )
         self.return_uint8 = return_uint8
         self.frames: FrameSource = (
-            CachedFrames(self.meta, size, cache, cache_limit_bytes)
+            CachedFrames(self.meta, size, cache, cache_limit_bytes, limits)
             if cache is not None and size is not None
-            else DecodedFrames(self.meta, size)
+            else DecodedFrames(self.meta, size, limits)
         )
 
     @property
@@ -224,8 +224,6 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
         else:
             rows, is_pad = window.rows(self.columns, index, bounds)
         images = self._decoded(camera, rows.reshape(-1).numpy())
-        if not self.return_uint8:
-            images = images.to(torch.float32).div_(255)
         images = images.reshape(*rows.shape, *images.shape[1:])
         if rows.shape[1] == 1:  # as LeRobot's: one frame has no axis of its own
             images = images[:, 0]
@@ -234,8 +232,10 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
         return images, is_pad
 
     def _decoded(self, camera: str, rows: np.typing.NDArray[np.int64]) -> Tensor:
-        """Frames of rows, [row, 3, height, width] uint8: each of an episode's is decoded once, in order."""
-        out = torch.empty((len(rows), 3, *self.frames.size(camera)), dtype=torch.uint8)
+        """Frames of rows, [row, 3, height, width]: each of an episode's is decoded once, in order."""
+        out = torch.empty(
+            (len(rows), 3, *self.frames.size(camera)), dtype=torch.uint8 if self.return_uint8 else torch.float32
+        )
         starts = self.columns.starts
         order = np.argsort(rows, kind="stable")
         ascending = rows[order]

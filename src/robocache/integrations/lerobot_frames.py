@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,27 +13,33 @@ import numpy as np
 import numpy.typing as npt
 
 from robocache.cache import Contents, Shard, ShardKey, ShardStore, shard_key
+from robocache.errors import DamagedRecordingError, RecordingNotFoundError
 from robocache.integrations.lerobot_metadata import LeRobotDatasetMetadata
-from robocache.integrations.lerobot_video import frame_seconds, read_frames
+from robocache.loader.gather import Runs, gather
+from robocache.readers.lerobot_table import CHECK
+from robocache.readers.limits import Limits
+from robocache.readers.video import VideoFiles, VideoFrames
 from robocache.records import Int64
 
 Images = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 VERSION = 1  # of the frames in a shard: another way to decode or resize needs another
+CHUNK_BYTES = 16 * 2**20  # of decoded frames on their way into a batch or a shard
 MAX_OPEN_SHARDS = 64  # each holds a file descriptor
-MAX_RESIDENT_BYTES = 128 * 2**20  # of mapped frames; beyond it their pages are left to the system's page cache
+MAX_RESIDENT_BYTES = 8 * 2**20  # of frames copied: the system maps several times as many pages around them
 
 
 class FrameSource(Protocol):
     """Where frames come from."""
 
-    def copy(self, camera: str, episode: int, rows: Int64, out: Images, places: Int64) -> None:
+    def copy(self, camera: str, episode: int, rows: Int64, out: Images | Floats, places: Int64) -> None:
         """Copy frames of one episode.
 
         Args:
             camera: The feature.
             episode: Its place in the metadata's `episodes`.
             rows: [frame] of the episode, ascending; the same one may be there several times.
-            out: [image, 3, height, width], written.
+            out: [image, 3, height, width], written: uint8, or float32 from 0 to 1.
             places: [frame] which image of `out` each becomes.
         """
         ...
@@ -52,11 +59,25 @@ class DecodedFrames:
     Args:
         meta: Whose.
         size: (height, width) to resize to. None: as recorded.
+        limits: How large a video's frames may be.
     """
 
-    def __init__(self, meta: LeRobotDatasetMetadata, size: tuple[int, int] | None) -> None:
+    def __init__(self, meta: LeRobotDatasetMetadata, size: tuple[int, int] | None, limits: Limits) -> None:
         self._meta = meta
         self._size = size
+        self._limits = limits
+        self._open()
+
+    def _open(self) -> None:
+        self._files = VideoFiles(self._limits)
+        weakref.finalize(self, VideoFiles.close, self._files)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_files"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
 
     def size(self, camera: str) -> tuple[int, int]:
         """Height and width; see `FrameSource`."""
@@ -66,11 +87,23 @@ class DecodedFrames:
         height, width = (side for side in feature["shape"] if side != 3) if 3 in feature["shape"] else (0, 0)
         return height, width
 
-    def copy(self, camera: str, episode: int, rows: Int64, out: Images, places: Int64) -> None:
+    def copy(self, camera: str, episode: int, rows: Int64, out: Images | Floats, places: Int64) -> None:
         """Copy frames; see `FrameSource`."""
-        path = self._meta.root / self._meta.get_video_file_path(episode, camera)
-        seconds = frame_seconds(self.start_s(camera, episode), rows, self._meta.fps)
-        read_frames(path, seconds, self._meta.fps, out, places)
+        meta = self._meta
+        path = meta.root / meta.get_video_file_path(episode, camera)
+        if not path.is_file():
+            raise RecordingNotFoundError(path, "is missing from the dataset", remedy=CHECK)
+        shown_s = self.start_s(camera, episode) + np.arange(meta.dataset.episodes[episode].length) / meta.fps
+        frames = VideoFrames(self._files, path, shown_s, 0.5 / meta.fps)
+        height, width, _ = frames.shape if self._size is None else (*self._size, 3)
+        if (height, width) != out.shape[2:]:
+            problem = f"has frames of {width} x {height}, but meta/info.json says {out.shape[3]} x {out.shape[2]}"
+            raise DamagedRecordingError(path, problem, remedy=CHECK)
+        step = max(1, CHUNK_BYTES // (3 * height * width))
+        for first in range(0, len(rows), step):
+            part = slice(first, first + step)
+            found = frames.read(rows[part], size=self._size).transpose(0, 3, 1, 2)
+            out[places[part]] = found / np.float32(255) if out.dtype == np.float32 else found
 
     def start_s(self, camera: str, episode: int) -> float:
         """When an episode starts in its video file.
@@ -92,14 +125,20 @@ class CachedFrames:
         size: (height, width) of the frames in the cache.
         folder: Of the cache.
         limit_bytes: What the cache may weigh.
+        limits: How large a video's frames may be.
     """
 
     def __init__(
-        self, meta: LeRobotDatasetMetadata, size: tuple[int, int], folder: Path | str, limit_bytes: int | None
+        self,
+        meta: LeRobotDatasetMetadata,
+        size: tuple[int, int],
+        folder: Path | str,
+        limit_bytes: int | None,
+        limits: Limits,
     ) -> None:
         self._meta = meta
         self._size = size
-        self._decoded = DecodedFrames(meta, size)
+        self._decoded = DecodedFrames(meta, size, limits)
         self._folder, self._limit_bytes = folder, limit_bytes
         self._resident_bytes = 0
         self._keys: dict[tuple[str, int], ShardKey] = {}
@@ -113,14 +152,14 @@ class CachedFrames:
         """Height and width; see `FrameSource`."""
         return self._size
 
-    def copy(self, camera: str, episode: int, rows: Int64, out: Images, places: Int64) -> None:
+    def copy(self, camera: str, episode: int, rows: Int64, out: Images | Floats, places: Int64) -> None:
         """Copy frames; see `FrameSource`."""
         frames = self.episode(camera, episode)
-        for row, place in zip(rows.tolist(), places.tolist(), strict=True):
-            out[place] = frames[row]
+        bases = np.full(len(rows), frames.__array_interface__["data"][0])
+        last = np.full(len(rows), len(frames) - 1)
+        gather(Runs(bases, rows, last, 1, places), frames[:1].nbytes, out, scaled=out.dtype == np.float32)
         self._resident_bytes += len(rows) * frames[:1].nbytes
-        if self._resident_bytes > MAX_RESIDENT_BYTES:
-            self._release()
+        self._release()
 
     def episode(self, camera: str, episode: int) -> Images:
         """All frames of an episode, [frame, 3, height, width], as they lie in the cache; decoded if need be.
@@ -138,6 +177,7 @@ class CachedFrames:
             shard = store.get_or_build(key, lambda: self._build(camera, episode))
             self._keys[place] = key
             self._open[place] = shard
+            self._resident_bytes += shard.arrays["frames"].nbytes  # its checksums were compared, or it was written
             while len(self._open) > MAX_OPEN_SHARDS:
                 self._open.popitem(last=False)[1].close()
         else:
@@ -154,7 +194,9 @@ class CachedFrames:
         return self._keys.get((camera, episode)) or self._key(camera, episode)
 
     def _release(self) -> None:
-        """Let go of the mapped pages, which would else all count as this process's memory; they come back when read."""
+        """Let go of mapped pages, if many: they count as this process's memory, and come back when they are read."""
+        if self._resident_bytes <= MAX_RESIDENT_BYTES:
+            return
         for shard in self._open.values():
             mapping = shard.arrays["frames"].base
             if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from robocache.ops import native_library
 
 Integers = npt.NDArray[np.int64]
-_CALL = struct.Struct("@11q")
+_CALL = struct.Struct("@12q")
 
 
 class Runs(NamedTuple):
@@ -35,7 +35,7 @@ class Runs(NamedTuple):
     counts: Integers | None = None
 
 
-def gather(runs: Runs, row_bytes: int, out: npt.NDArray[Any], *, threads: int = 1) -> None:
+def gather(runs: Runs, row_bytes: int, out: npt.NDArray[Any], *, threads: int = 1, scaled: bool = False) -> None:
     """Copy the runs: in the compiled library, where it is there, without the GIL.
 
     Args:
@@ -43,11 +43,12 @@ def gather(runs: Runs, row_bytes: int, out: npt.NDArray[Any], *, threads: int = 
         row_bytes: Of a row.
         out: Contiguous, with room for all rows.
         threads: How many the library may use.
+        scaled: The rows are uint8, and `out` is float32: 255ths.
     """
     if out.nbytes == 0 or len(runs.bases) == 0:
         return
     if native_library.PROBLEM is not None:
-        gather_by_numpy(runs, row_bytes, out)
+        gather_by_numpy(runs, row_bytes, out, scaled=scaled)
         return
     native_library.library().robocache_gather(
         _CALL.pack(
@@ -57,13 +58,14 @@ def gather(runs: Runs, row_bytes: int, out: npt.NDArray[Any], *, threads: int = 
             row_bytes,
             out.nbytes,
             threads,
+            scaled,
         )
     )
 
 
-def gather_by_numpy(runs: Runs, row_bytes: int, out: npt.NDArray[Any]) -> None:
+def gather_by_numpy(runs: Runs, row_bytes: int, out: npt.NDArray[Any], *, scaled: bool = False) -> None:
     """The same in numpy, place by place."""
-    rows = out.reshape(-1).view(np.uint8).reshape(-1, row_bytes)
+    rows = (out.reshape(-1) if scaled else out.reshape(-1).view(np.uint8)).reshape(-1, row_bytes)
     counts = np.full(len(runs.bases), runs.per_run) if runs.counts is None else runs.counts
     starts = np.arange(len(runs.bases)) * runs.per_run if runs.starts is None else runs.starts
     is_empty = (runs.bases == 0) | (runs.first < 0) | (runs.first > runs.last)
@@ -76,4 +78,5 @@ def gather_by_numpy(runs: Runs, row_bytes: int, out: npt.NDArray[Any]) -> None:
         chosen = ((runs.bases == base) & ~is_empty)[run_of_row]
         size = (int(source[chosen].max(initial=-1)) + 1) * row_bytes
         memory = (ctypes.c_uint8 * size).from_address(int(base))
-        rows[target[chosen]] = np.ctypeslib.as_array(memory).reshape(-1, row_bytes)[source[chosen]]
+        found = np.ctypeslib.as_array(memory).reshape(-1, row_bytes)[source[chosen]]
+        rows[target[chosen]] = found / np.float32(255) if scaled else found

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 PATH = Path(__file__).resolve().parents[1] / "_native" / "librobocache.so"
-ABI_VERSION = 4
+ABI_VERSION = 5
 DTYPES: dict[torch.dtype, int] = {
     torch.float16: 0,
     torch.bfloat16: 1,
