@@ -9,14 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from robocache.stress.abandoned_loaders import start_use_abandon
 from robocache.stress.ageing import ageing
 from robocache.stress.back_pressure import back_pressure
 from robocache.stress.burn_in import Hooks, burn_in
 from robocache.stress.cache_writing import cache_writing
 from robocache.stress.concurrency import concurrent_inference
 from robocache.stress.exceptions import exceptions
+from robocache.stress.kill_and_resume import kill_and_resume
+from robocache.stress.loader_burn_in import loader_burn_in
+from robocache.stress.long_horizon import long_horizon
 from robocache.stress.memory_leak import repeated_operation
+from robocache.stress.mixed_concurrency import threads_streams_processes
+from robocache.stress.mixed_sizes import mixed_sizes
 from robocache.stress.multistream import multistream_inference
+from robocache.stress.process_starts import fork_and_spawn
 from robocache.stress.repeated_allocation import repeated_allocation
 from robocache.stress.report import Report
 from robocache.stress.settings import Settings
@@ -94,6 +101,44 @@ _ALL = (
     ),
     Scenario(
         "worker-processes", "results of other processes are right", lambda settings, _: worker_processes(settings)
+    ),
+    Scenario(
+        "loader-burn-in",
+        "batches are what the episodes hold, every sample comes once, and nothing is left behind",
+        lambda settings, beat: loader_burn_in(settings, heartbeat=beat),
+    ),
+    Scenario(
+        "threads-streams-processes",
+        "threads of several processes, each on a stream of its own, get their own results",
+        lambda settings, _: threads_streams_processes(settings),
+        hang_s=300.0,
+    ),
+    Scenario(
+        "start-use-abandon",
+        "a loader leaves nothing behind, however it is left",
+        lambda settings, beat: start_use_abandon(settings, heartbeat=beat),
+    ),
+    Scenario(
+        "fork-and-spawn",
+        "children of a program with a loader at work have their own",
+        lambda settings, beat: fork_and_spawn(settings, heartbeat=beat),
+        devices=("cpu",),
+    ),
+    Scenario(
+        "kill-and-resume",
+        "a killed build and a killed training loop go on where they were",
+        lambda settings, beat: kill_and_resume(settings, heartbeat=beat),
+        devices=("cpu",),
+    ),
+    Scenario(
+        "mixed-sizes",
+        "calls of all sizes in turn do not fragment memory",
+        lambda settings, beat: mixed_sizes(settings, heartbeat=beat),
+    ),
+    Scenario(
+        "long-horizon",
+        "samples, steps and epochs beyond 2**31 are right",
+        lambda settings, beat: long_horizon(settings, heartbeat=beat),
     ),
 )
 SCENARIOS: Mapping[str, Scenario] = {scenario.name: scenario for scenario in _ALL}
