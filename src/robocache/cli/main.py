@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from robocache import __version__
-from robocache.cli import align, bench, build, cache, demo, doctor, inspect, self_test, stress
+from robocache.cli import align, bench, build, burn_in, cache, demo, doctor, inspect, self_test, stress
 from robocache.cli.console import print_error
 from robocache.errors import RoboCacheError
 
@@ -80,6 +80,8 @@ app.command("align")(align.command)
 app.command("build")(build.command)
 app.command("doctor")(doctor.command)
 app.command("self-test")(self_test.command)
+app.command("burn-in")(burn_in.burn_in)
+app.command("soak")(burn_in.soak)
 app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 app.add_typer(stress.app, name="stress")

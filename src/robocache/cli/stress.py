@@ -1,4 +1,4 @@
-"""`robocache stress`: is the suite worth its verdicts?"""
+"""`robocache stress`: every scenario for as long as wanted, and whether the suite is worth its verdicts."""
 
 from __future__ import annotations
 
@@ -9,18 +9,51 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robocache.cli.console import Printer, json_text
+from robocache.cli.endurance import Wanted, endure
+from robocache.cli.long_options import LongOptions, long_command
 
 if TYPE_CHECKING:
     from robocache.stress.kill_matrix import Cell
 
 EXIT_SURVIVED = 1
 _SHOWN_TEXT = 90
-app = typer.Typer(help="Run the stress suite's own instruments.", no_args_is_help=True)
+app = typer.Typer(help="Run a scenario for hours, or the suite against its faults.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """Run the stress suite's own instruments."""
+    """Run a scenario for hours, or the suite against its faults."""
+
+
+@app.command("run")
+@long_command
+def run(
+    options: LongOptions,
+    name: Annotated[str, typer.Argument(help="Which scenario; `robocache stress list` has their names.")],
+) -> None:
+    """Repeat a scenario for 24 hours, and watch every counter for leaks."""
+    from robocache.stress.tasks import Rounds, scenario_named
+
+    scenario = scenario_named(name)
+    endure(options, Wanted(f"stress {name}", lambda settings, beat: Rounds(scenario, settings, beat)))
+
+
+@app.command("list")
+def list_scenarios(
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """List the scenarios, what each promises and where it runs."""
+    from robocache.stress.scenarios import SCENARIOS
+
+    printer = Printer(json_output=json_output)
+    found = [
+        {"name": one.name, "promise": one.promise, "devices": list(one.devices), "hang_s": one.hang_s}
+        for one in SCENARIOS.values()
+    ]
+    printer.document({"command": "stress list", "scenarios": found})
+    if not json_output:
+        rows = [(one.name, one.promise, ", ".join(one.devices)) for one in SCENARIOS.values()]
+        printer.table(("scenario", "promise", "on"), rows, left=3)
 
 
 @app.command("kill-matrix")

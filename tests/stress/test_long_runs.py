@@ -1,0 +1,178 @@
+"""Runs that outlive their processes: one log, one verdict, and nothing that does not belong together in either."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from typer.testing import CliRunner
+
+from robocache.cli.main import app
+from robocache.stress.run_log import read_log
+from robocache.testing import wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.stress, pytest.mark.timeout(120)]
+SHORT = ("burn-in", "--device", "cpu", "--batch-size", "1", "--reading-share", "0.5")
+
+
+def burn_in(*arguments):
+    return CliRunner().invoke(app, [*SHORT, *map(str, arguments)])
+
+
+def readings(log):
+    """Complete lines only: the last one may be on its way."""
+    text = log.read_text() if log.exists() else ""
+    return sum('"kind":"reading"' in line for line in text.splitlines(keepends=True) if line.endswith("\n"))
+
+
+# Imports once what takes seconds to import; each line on its stdin is a command for a process of its own.
+BREEDER = """
+import json, os, sys
+import robocache.stress.long_run, robocache.stress.tasks
+from robocache.cli.main import main
+
+for line in sys.stdin:
+    arguments, output = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+        sys.argv[:] = ["robocache", *arguments]
+        main()
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+def ended_by(number, breeder, arguments, log, *, after=10):
+    """A process of its own, sent a signal after so many more readings; its exit code and what it wrote."""
+    wanted, output = readings(log) + after, log.with_name("stdout")
+    breeder.stdin.write(json.dumps([arguments, str(output)]) + "\n")
+    breeder.stdin.flush()
+    child = int(breeder.stdout.readline())
+    wait_until(lambda: readings(log) >= wanted, what="readings", deadline_s=40)
+    os.kill(child, number)
+    return int(breeder.stdout.readline()), output.read_text()
+
+
+def test_a_run_killed_three_times_is_one_log_and_one_verdict(tmp_path):
+    """Fails when a process begins anew, counts its own start-up as growth, or loses what the others read.
+
+    Seen with a log opened for writing instead of appending, with readings kept back in a buffer, and with the
+    iterations counted from 0 by each process.
+    """
+    log = tmp_path / "run.jsonl"
+    arguments = [*SHORT, "--seconds", "15", "--log", str(log), "--resume", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-c", BREEDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as breeder:
+        for leg in range(4):
+            code, said = ended_by(signal.SIGKILL if leg < 3 else signal.SIGTERM, breeder, arguments, log)
+            assert code in ((-signal.SIGKILL,) if leg < 3 else (0, 3))
+    records = read_log(log)
+    assert [record["kind"] for record in records].count("run") == 1
+    assert [each["process"] for each in records if each["kind"] == "process"] == [1, 2, 3, 4]
+    places = [(each["iteration"], each["seconds"]) for each in records if "iteration" in each]
+    assert places == sorted(places)
+    document = json.loads(said)
+    assert document["exit_code"] == code
+    assert (document["failures"], document["measured"]["processes"]) == ([], 4)
+    assert document["measured"]["readings"] == readings(log) >= 40
+    assert {each["outcome"] for each in document["verdicts"]} <= {"PASS", "INCONCLUSIVE"}, document["verdicts"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    log = folder / "run.jsonl"
+    outputs = "--report", folder / "run.html", "--junit", folder / "run.xml"
+    done = burn_in("--seconds", "1", "--log", log, *outputs, "--json")
+    assert done.exit_code in (0, 3), done.output
+    return log, json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("code", "0" * 16, "belongs to a run of the code of commit"),
+        ("machine", "elsewhere", "belongs to a run with machine 'elsewhere'"),
+        ("scenario", "soak", "belongs to a run with scenario 'soak', and this is scenario 'burn-in'"),
+        ("torch", "1.0", "belongs to a run with torch '1.0'"),
+    ],
+)
+def test_a_log_of_something_else_is_not_gone_on_with(finished, tmp_path, name, value, said):
+    """Fails when one verdict is made of two kinds of readings; seen with the comparison of headers left out."""
+    first, *rest = finished[0].read_text().splitlines()
+    other = tmp_path / "other.jsonl"
+    other.write_text("\n".join([json.dumps(json.loads(first) | {name: value}), *rest]) + "\n")
+    before = other.read_bytes()
+    done = burn_in("--resume", "--log", other)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert str(other) in done.stderr
+    assert other.read_bytes() == before
+
+
+def test_a_log_is_neither_overwritten_nor_shared_nor_guessed_at(finished, tmp_path):
+    """Fails when a second run is mixed into a log, or a damaged line is skipped."""
+    log, _ = finished
+    assert "add --resume to go on with it" in burn_in("--seconds", "1", "--log", log).stderr
+    assert "seconds 1, and this is seconds 2" in burn_in("--seconds", "2", "--log", log, "--resume").stderr
+    assert "name it with --log" in burn_in("--resume").stderr
+    damaged = tmp_path / "damaged.jsonl"
+    damaged.write_text(log.read_text().replace('{"kind":"process"', '{"kind"?"process"'))
+    assert "line 2 is no line of a long run's log" in burn_in("--resume", "--log", damaged).stderr
+    assert "gone/run.jsonl: cannot be written" in burn_in("--log", tmp_path / "gone" / "run.jsonl").stderr
+
+
+def test_a_torn_last_line_is_cut_off_and_noted(finished, tmp_path):
+    """Fails when a power failure makes a log useless, or half a reading counts."""
+    torn = tmp_path / "torn.jsonl"
+    text = finished[0].read_text()
+    torn.write_text(text + '{"kind":"reading","proc')
+    assert burn_in("--resume", "--log", torn, "--json").exit_code in (0, 3)
+    assert torn.read_text() == text + '{"kind":"torn","bytes":23}\n'
+
+
+def test_a_finished_run_is_judged_again_and_not_run(finished):
+    """Fails when `--resume` after the end runs on, or gives another verdict than the run itself."""
+    log, document = finished
+    again = burn_in("--resume", "--log", log, "--json")
+    assert json.loads(again.stdout)["verdicts"] == document["verdicts"]
+    assert again.exit_code == document["exit_code"]
+    assert len(read_log(log)) == log.read_text().count("\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_with_a_verdict_so_far(tmp_path, number):
+    """Fails when the signal ends the process with its readings, or the verdict claims a whole run."""
+    log = tmp_path / "run.jsonl"
+
+    def interrupt():
+        wait_until(lambda: readings(log) >= 3, what="readings", deadline_s=40)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    done = burn_in("--seconds", "20", "--log", log)
+    thread.join()
+    assert done.exit_code in (0, 3), done.output
+    assert "burn-in so far " in done.stdout
+    assert "[0.00h] Iter " in done.stdout
+    end = read_log(log)[-1]
+    assert (end["kind"], end["is_complete"], end["was_stopped"]) == ("end", False, True)
+
+
+def test_a_hang_of_an_earlier_process_is_not_forgotten(finished, tmp_path):
+    """Fails when whoever restarts a hung run gets a verdict that knows nothing of the hang."""
+    log = tmp_path / "run.jsonl"
+    lines = [line for line in finished[0].read_text().splitlines() if '"kind":"end"' not in line]
+    log.write_text("\n".join(lines) + "\n")
+    (tmp_path / "run.jsonl.hang").write_text("Timeout (0:10:00)!\nThread 0x1\n")
+    done = burn_in("--resume", "--log", log)
+    assert done.exit_code == 1
+    assert "an earlier process hung; run.jsonl.hang beside the log has its stacks" in done.stdout
