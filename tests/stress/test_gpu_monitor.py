@@ -42,6 +42,7 @@ class MadeUpNvml:
             ],
             "nvmlDeviceGetGraphicsRunningProcesses": [],
             "nvmlDeviceGetCurrentClocksThrottleReasons": pynvml.nvmlClocksThrottleReasonGpuIdle,
+            "nvmlDeviceGetIndex": 3,
             "nvmlEventSetCreate": EVENTS,
             "nvmlEventSetWait_v2": lambda events, milliseconds: self._next_event(),
         } | answers
@@ -75,7 +76,9 @@ def monitor_of(nvml):
 
 def test_every_figure_has_its_unit():
     """Catches a percentage, milliwatts or megahertz handed on as they come, and one figure left out."""
-    values = monitor_of(MadeUpNvml()).sample()
+    monitor = monitor_of(MadeUpNvml())
+    values = monitor.sample()
+    assert monitor.index == 3
     assert tuple(sorted(values)) == tuple(sorted(GPU_VALUES))
     assert values == {
         "gpu_utilization_ratio": 0.93,
@@ -167,7 +170,7 @@ def test_what_a_device_does_not_tell_is_a_note_and_the_rest_is_sampled():
 
 def test_a_machine_without_a_driver_gets_a_note():
     monitor = monitor_of(MadeUpNvml(nvmlInit=pynvml.NVMLError(pynvml.NVML_ERROR_DRIVER_NOT_LOADED)))
-    assert all(math.isnan(value) for value in monitor.sample().values())
+    assert monitor.sample() == {}
     assert (monitor.problems(), monitor.notes()) == ([], ["not read: NVML (Driver Not Loaded)"])
     monitor.close()
 

@@ -46,6 +46,16 @@ class LongOptions:
     deadline: Annotated[
         Number, typer.Option(metavar="SECONDS", help="Without a sign of life for so long it is a hang. None: 600.")
     ] = None
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Serve every figure to Prometheus there.")
+    ] = None
+    metrics_host: Annotated[str, typer.Option(help="Whom to serve; 0.0.0.0 is everybody.")] = "127.0.0.1"
+    profile: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Trace 20 iterations with PyTorch's profiler.")
+    ] = None
+    nvtx: Annotated[bool, typer.Option("--nvtx", help="Mark iterations and batches for nsys; ROBOCACHE_NVTX=1.")] = (
+        False
+    )
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False
 
     @property

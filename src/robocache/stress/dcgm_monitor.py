@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 # By DCGM's field number; its units are those of the names.
 FIELDS: Mapping[int, str] = {
@@ -35,18 +35,19 @@ class DcgmMonitor:
     and NaN; never a problem.
 
     Args:
-        gpu: Its number, as DCGM and NVML count.
+        gpu: Its number, as DCGM and NVML count; or who knows it once the run starts.
         program: `dcgmi`, or a path to it.
         milliseconds: Between two lines.
     """
 
-    def __init__(self, gpu: int = 0, *, program: str = "dcgmi", milliseconds: int = 1_000) -> None:
-        self._gpu = gpu
+    def __init__(self, gpu: int | Callable[[], int] = 0, *, program: str = "dcgmi", milliseconds: int = 1_000) -> None:
+        self._find_gpu = gpu
+        self._gpu = 0
         self._program = program
         self._milliseconds = milliseconds
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
-        self._values = dict.fromkeys(DCGM_VALUES, math.nan)
+        self._values: Mapping[str, float] = {}
         self._rows = 0
         self._said: list[str] = []
         self._notes: list[str] = []
@@ -57,6 +58,8 @@ class DcgmMonitor:
         if program is None:
             self._notes.append(f"no DCGM counters: {self._program} is not installed (datacenter-gpu-manager has it)")
             return
+        self._gpu = self._find_gpu() if callable(self._find_gpu) else self._find_gpu
+        self._values = dict.fromkeys(DCGM_VALUES, math.nan)
         fields = ",".join(str(number) for number in FIELDS)
         self._process = subprocess.Popen(
             [program, "dmon", "-e", fields, "-i", str(self._gpu), "-d", str(self._milliseconds)],
@@ -70,7 +73,7 @@ class DcgmMonitor:
         self._thread.start()
 
     def sample(self) -> Mapping[str, float]:
-        """The last line's figures, by the names in `DCGM_VALUES`."""
+        """The last line's figures, by the names in `DCGM_VALUES`; nothing where there is no `dcgmi`."""
         return self._values
 
     def problems(self) -> list[str]:
@@ -92,6 +95,7 @@ class DcgmMonitor:
 
     def close(self) -> None:
         """End `dcgmi`."""
+        self._notes = self.notes()
         process, self._process = self._process, None
         if process is None:
             return

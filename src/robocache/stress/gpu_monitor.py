@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from robocache.stress.nvml_readings import CORRECTED, GPU_VALUES, THROTTLED, UNCORRECTED, XID, Nvml, read_all
+from robocache.stress.nvml_readings import CORRECTED, THROTTLED, UNCORRECTED, XID, Nvml, read_all
 
 _MOST_EVENTS = 64  # taken at once; what is left comes at the next sample
+_SECONDS_PER_PROBLEM = 0.2  # a run may ask for problems a hundred times a second
 _KEPT_XIDS = 8  # named one by one
 # Those of NVIDIA's list that a run of hours is most likely to meet.
 _XID_MEANS = {
@@ -36,7 +37,7 @@ class GpuMonitor:
 
     Xid errors, uncorrected ECC errors since `start` and a GPU that is lost are problems: what a run shows on such a GPU
     is worth nothing. Throttling, corrected errors and whatever cannot be read are notes. Without nvidia-ml-py (extra
-    `metrics`) or a driver nothing is sampled but NaN, and a note says so.
+    `metrics`) or a driver nothing is sampled, and a note says so.
 
     Args:
         device: A CUDA device, as PyTorch names it.
@@ -60,12 +61,13 @@ class GpuMonitor:
         self._least_s = least_seconds
         self._handle: Any = None
         self._events: Any = None
-        self._values = dict.fromkeys(GPU_VALUES, math.nan)
-        self._next_s = -math.inf
+        self._values: dict[str, float] = {}
+        self._next_s = self._asked_s = -math.inf
         self._xids: list[int] = []
         self._xid_count = 0
         self._before: dict[str, float] = {}
         self._lost = ""
+        self.index = 0  # as NVML and DCGM count, once started
         self._samples = 0
         self._throttled: dict[str, int] = {}
         self._hottest = -math.inf
@@ -87,6 +89,7 @@ class GpuMonitor:
         try:
             uuid = self._uuid or f"GPU-{torch.cuda.get_device_properties(self._device).uuid}"
             self._handle = self._nvml.nvmlDeviceGetHandleByUUID(uuid)
+            self.index = int(self._nvml.nvmlDeviceGetIndex(self._handle))
         except self._nvml.NVMLError as error:
             self._unread["the GPU"] = str(error)
             return
@@ -95,10 +98,11 @@ class GpuMonitor:
         self._before = {name: self._values[name] for name in (UNCORRECTED, CORRECTED)}
 
     def sample(self) -> Mapping[str, float]:
-        """All figures, by the names in `GPU_VALUES`; NaN where NVML does not tell."""
+        """All figures, by the names in `GPU_VALUES`; NaN where NVML does not tell. Without NVML there are none."""
         now = time.monotonic()
         if self._handle is None or now < self._next_s:
             return self._values
+        self._asked_s = now
         self._next_s = now + self._least_s
         values, failed = read_all(self._nvml, self._handle)
         self._take_events()
@@ -114,9 +118,11 @@ class GpuMonitor:
         return self._values
 
     def problems(self) -> list[str]:
-        """Xid errors, new uncorrected ECC errors, a GPU that is lost; as of now, whenever the last sample was."""
-        self._next_s = -math.inf
+        """Xid errors, new uncorrected ECC errors, a GPU that is lost; as of now, or a fifth of a second ago."""
+        if time.monotonic() > self._asked_s + _SECONDS_PER_PROBLEM:
+            self._next_s = -math.inf
         self.sample()
+        self._take_events()
         problems = [f"the GPU is lost: {self._lost}"] if self._lost else []
         if self._xid_count:
             named = ", ".join(_named(xid) for xid in self._xids)
@@ -186,7 +192,7 @@ class GpuMonitor:
         self._unread.setdefault(what, str(error))
 
     def _new(self, name: str) -> float:
-        new = self._values[name] - self._before.get(name, math.nan)
+        new = self._values.get(name, math.nan) - self._before.get(name, math.nan)
         return new if new > 0 else 0.0
 
 

@@ -69,11 +69,11 @@ class MetricsServer:
 
     @property
     def url(self) -> str:
-        """Where the metrics are; empty while nothing is served."""
-        if self._server is None:
-            return ""
-        host = f"[{self._address[0]}]" if ":" in self._address[0] else self._address[0]
-        return f"http://{host}:{self._server.server_port}/metrics"
+        """Where the metrics are, or will be."""
+        host, port = self._address
+        if self._server is not None:
+            port = self._server.server_port
+        return f"http://{host}:{port}/metrics"
 
     def start(self) -> None:
         """Serve.
