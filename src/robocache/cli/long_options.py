@@ -33,10 +33,15 @@ class LongOptions:
     ] = False
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write charts and verdicts.")] = None
     junit: Annotated[Path | None, typer.Option(metavar="FILE.xml", help="Write verdicts for CI.")] = None
-    gpu_leak_mb: Annotated[float, typer.Option(min=0, help="GPU memory that may be gained, at a check and a day.")] = (
-        100.0
-    )
-    cpu_leak_mb: Annotated[float, typer.Option(min=0, help="The same of the host's memory.")] = 500.0
+    gpu_leak_mb: Annotated[
+        float,
+        typer.Option(
+            min=0, envvar="ROBOCACHE_GPU_LEAK_MB", help="GPU memory that may be gained, at a check and a day."
+        ),
+    ] = 100.0
+    cpu_leak_mb: Annotated[
+        float, typer.Option(min=0, envvar="ROBOCACHE_CPU_LEAK_MB", help="The same of the host's memory.")
+    ] = 500.0
     budget: Annotated[
         list[str] | None, typer.Option(metavar="COUNTER=NUMBER", help="What one counter may gain a day.")
     ] = None

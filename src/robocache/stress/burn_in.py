@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from robocache.errors import ArgumentError
 from robocache.loader.nvtx import in_ranges
+from robocache.stress.long_settings import thresholds_from_environment
 from robocache.stress.monitor import SHARE, Monitor
 from robocache.stress.report import Lines, Report, silent
 from robocache.stress.resources import MEGABYTE, QuietCollections, device_counters, host_counters, read
@@ -97,7 +98,7 @@ class _BurnIn:
         self._run = in_ranges("robocache: burn-in iteration", self.workload.run)
         self._host = {counter.name: counter for counter in host_counters()}
         self._device = {counter.name: counter for counter in device_counters(settings.device)}
-        counters = [*self._host.values(), *self._device.values()]
+        counters = thresholds_from_environment().applied([*self._host.values(), *self._device.values()])
         self._monitor = Monitor(counters, readings=readings + 1, share=share)
         self._readings = readings
         self._started = time.monotonic()
