@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from robocache.errors import ArgumentError, DeviceError
+from robocache.stress.burn_in import Hooks, _BurnIn
+from robocache.stress.long_settings import thresholds_from_environment
+from robocache.stress.resources import host_counters
 from robocache.stress.settings import Settings, settings_from_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.stress]
@@ -45,3 +48,23 @@ def test_a_required_gpu_that_is_missing_is_an_error(monkeypatch):
 def test_settings_check_themselves(name, value):
     with pytest.raises(ArgumentError, match=rf"^{name} must be "):
         Settings(**{name: value})
+
+
+def test_thresholds_come_from_the_environment():
+    """Catches the two variables taken for each other, and nonsense that becomes no limit at all."""
+    limits = thresholds_from_environment({"ROBOCACHE_GPU_LEAK_MB": "200"})
+    assert (limits.gpu_leak_mb, limits.cpu_leak_mb) == (200, 500)
+    budgets = {each.name: each.budget_per_day for each in limits.applied(host_counters())}
+    assert budgets["heap_bytes"] == budgets["resident_bytes"] == 500e6
+    for nonsense in ("nan", "inf", "-1", "0", "many"):
+        with pytest.raises(ArgumentError, match=rf"^ROBOCACHE_CPU_LEAK_MB must be a number of MB.*got '{nonsense}'$"):
+            thresholds_from_environment({"ROBOCACHE_CPU_LEAK_MB": nonsense})
+
+
+def test_a_burn_in_judges_by_the_threshold_that_is_set(monkeypatch):
+    """Catches a variable that moves the assertion of the test and not the budget of the verdict."""
+    monkeypatch.setenv("ROBOCACHE_CPU_LEAK_MB", "7")
+    run = _BurnIn(Settings(seconds=1, batch_size=1), Hooks(), 64, 0.01)
+    assert {
+        each.budget_per_day for each in run._monitor._counters if each.name in ("heap_bytes", "resident_bytes")
+    } == {7e6}

@@ -21,6 +21,7 @@ import typer
 import robocache
 from robocache.cli.console import Printer
 from robocache.cli.long_options import LongOptions
+from robocache.cli.monitoring import Monitoring
 from robocache.errors import ArgumentError, OutputError
 
 if TYPE_CHECKING:
@@ -69,12 +70,21 @@ def endure(options: LongOptions, wanted: Wanted) -> None:
     settings = _settings(options)
     thresholds = Thresholds(options.gpu_leak_mb, options.cpu_leak_mb, options.budgets())
     header = run_header(wanted.scenario, settings, thresholds, environment(), source=wanted.source)
+    monitoring = Monitoring(options, header, thresholds)
     with _log(options, header) as log, _signs(options, printer, log, wanted.scenario) as (hooks, watch):
-        task = wanted.make_task(settings, watch.beat)
+        task = monitoring.watched(wanted.make_task(settings, watch.beat))
         watch.limit(options.deadline or task.deadline_s)
-        hooks.lines(_first_line(wanted.scenario, log))
+        for line in (_first_line(wanted.scenario, log), *monitoring.first_lines()):
+            hooks.lines(line)
         try:
-            report = long_run(task, log, thresholds=thresholds, hooks=hooks, reading_share=options.reading_share)
+            report = long_run(
+                task,
+                log,
+                thresholds=thresholds,
+                monitors=monitoring.monitors,
+                hooks=monitoring.told(hooks),
+                reading_share=options.reading_share,
+            )
         finally:
             task.close()
         records = log.records()
@@ -235,7 +245,7 @@ def _holds_something(path: Path) -> bool:
 
 def _check_writable(options: LongOptions) -> None:
     """Before a day has passed."""
-    for path in (options.log, options.report, options.junit):
+    for path in (options.log, options.report, options.junit, options.profile):
         if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK) and not path.is_dir()):
             raise OutputError(f"{path}: cannot be written; name a file in a folder that is there")
 
@@ -266,5 +276,8 @@ def _print(printer: Printer, options: LongOptions, report: Report, run: dict[str
     for verdict in report.verdicts:
         if verdict.outcome == "PASS":
             printer.say(f"  {verdict}" + (f"; minimum detectable: {verdict.detectable}" if verdict.detectable else ""))
+    for name, value in report.measured.items():
+        if name.startswith(("note_", "profile_")):
+            printer.say(f"  {value}")
     done = f"{report.iterations} iterations in {report.seconds:.0f} s, {report.measured['processes']} processes"
     printer.say(f"{report.scenario}{so_far} {WORDS[report.outcome]} ({done})")

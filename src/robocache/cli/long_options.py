@@ -33,10 +33,15 @@ class LongOptions:
     ] = False
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write charts and verdicts.")] = None
     junit: Annotated[Path | None, typer.Option(metavar="FILE.xml", help="Write verdicts for CI.")] = None
-    gpu_leak_mb: Annotated[float, typer.Option(min=0, help="GPU memory that may be gained, at a check and a day.")] = (
-        100.0
-    )
-    cpu_leak_mb: Annotated[float, typer.Option(min=0, help="The same of the host's memory.")] = 500.0
+    gpu_leak_mb: Annotated[
+        float,
+        typer.Option(
+            min=0, envvar="ROBOCACHE_GPU_LEAK_MB", help="GPU memory that may be gained, at a check and a day."
+        ),
+    ] = 100.0
+    cpu_leak_mb: Annotated[
+        float, typer.Option(min=0, envvar="ROBOCACHE_CPU_LEAK_MB", help="The same of the host's memory.")
+    ] = 500.0
     budget: Annotated[
         list[str] | None, typer.Option(metavar="COUNTER=NUMBER", help="What one counter may gain a day.")
     ] = None
@@ -46,6 +51,16 @@ class LongOptions:
     deadline: Annotated[
         Number, typer.Option(metavar="SECONDS", help="Without a sign of life for so long it is a hang. None: 600.")
     ] = None
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Serve every figure to Prometheus there.")
+    ] = None
+    metrics_host: Annotated[str, typer.Option(help="Whom to serve; 0.0.0.0 is everybody.")] = "127.0.0.1"
+    profile: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Trace 20 iterations with PyTorch's profiler.")
+    ] = None
+    nvtx: Annotated[bool, typer.Option("--nvtx", help="Mark iterations and batches for nsys; ROBOCACHE_NVTX=1.")] = (
+        False
+    )
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False
 
     @property

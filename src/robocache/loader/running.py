@@ -14,6 +14,7 @@ from robocache.loader.budget import ByteBudget
 from robocache.loader.buffers import Room
 from robocache.loader.joined import Integers
 from robocache.loader.making import Made, Maker, RecordMaker
+from robocache.loader.nvtx import items_in_ranges
 from robocache.loader.order import SampleOrder
 from robocache.loader.prefetch import Prefetcher
 
@@ -60,11 +61,13 @@ class Running(Iterator[Batch]):
         self._is_finished = False
         self._is_closed = False
         made = maker.made(order) if isinstance(maker, RecordMaker) else _made(order, maker, self._room)
-        self._source: Iterator[Made] = made
+        self._source: Iterator[Made] = items_in_ranges("robocache: make a batch", made)
         self._thread: Prefetcher[Made] | None = None
         if prefetch:
             # The bytes are claimed where they are allocated; the prefetcher's own budget counts batches.
-            self._thread = Prefetcher(made, size_of=lambda _: 1, budget=ByteBudget(prefetch), interrupt=self._room.stop)
+            self._thread = Prefetcher(
+                self._source, size_of=lambda _: 1, budget=ByteBudget(prefetch), interrupt=self._room.stop
+            )
             self._source = self._thread.__enter__()
 
     def __next__(self) -> Batch:

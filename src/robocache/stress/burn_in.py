@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from robocache.errors import ArgumentError
+from robocache.loader.nvtx import in_ranges
+from robocache.stress.long_settings import thresholds_from_environment
 from robocache.stress.monitor import SHARE, Monitor
 from robocache.stress.report import Lines, Report, silent
 from robocache.stress.resources import MEGABYTE, QuietCollections, device_counters, host_counters, read
@@ -93,9 +95,10 @@ class _BurnIn:
         self.settings = settings
         self.hooks = hooks
         self.workload = Workload(batch=settings.batch_size, device=settings.device, seed=settings.seed)
+        self._run = in_ranges("robocache: burn-in iteration", self.workload.run)
         self._host = {counter.name: counter for counter in host_counters()}
         self._device = {counter.name: counter for counter in device_counters(settings.device)}
-        counters = [*self._host.values(), *self._device.values()]
+        counters = thresholds_from_environment().applied([*self._host.values(), *self._device.values()])
         self._monitor = Monitor(counters, readings=readings + 1, share=share)
         self._readings = readings
         self._started = time.monotonic()
@@ -172,7 +175,7 @@ class _BurnIn:
         return report
 
     def _iterate(self) -> None:
-        self.workload.run(self._iteration)
+        self._run(self._iteration)
         self._iteration += 1
         self._monitor.look_at_clock()
         self.hooks.after_iteration()

@@ -21,6 +21,7 @@ from robocache.stress.report import Lines, Report, silent
 from robocache.stress.resources import MEGABYTE, Counter, QuietCollections, read
 from robocache.stress.run_log import RunLog
 from robocache.stress.tasks import Task
+from robocache.stress.verdicts import Outcome
 
 _SECONDS_PER_READING = 5.0  # at most, in a run of a day
 _LEAST_READINGS, _MOST_READINGS = 1_024, 17_280
@@ -64,6 +65,8 @@ class LongHooks:
         heartbeat: Called as often: as long as it is, nothing hangs.
         should_stop: Asked after each iteration; True ends the run with a verdict so far.
         after_iteration: Called after each; a test makes it leak.
+        on_reading: Told iteration, seconds, counts and what monitors sampled at each reading.
+        on_problem: Told FAIL or INVALID when something is wrong that the counters need not show.
     """
 
     lines: Lines = silent
@@ -71,6 +74,8 @@ class LongHooks:
     heartbeat: Callable[[], object] = int
     should_stop: Callable[[], bool] = bool
     after_iteration: Callable[[], object] = int
+    on_reading: Callable[[int, float, Sequence[float], Mapping[str, float]], object] | None = None
+    on_problem: Callable[[Outcome], object] | None = None
 
 
 def long_run(
@@ -210,6 +215,8 @@ class _Process:
         counts = read(self._counters)
         self._also = self._monitors.sample()
         self._note("reading", counts=counts, **({"also": self._also} if self._also else {}))
+        if self._hooks.on_reading is not None:
+            self._hooks.on_reading(self._iteration, self._seconds, counts, self._also)
         self._readings += 1
         self._spent_s += time.monotonic() - started
         return True
@@ -246,11 +253,17 @@ class _Process:
     def _fail(self, text: str, **also: str) -> None:
         self._has_failed = True
         self._note("failure", text=text, **also)
+        self._tell("FAIL")
 
     def _invalid(self, counter: str, why: str) -> None:
         if (text := f"{counter}: {why}") not in self._known:
             self._known.add(text)
             self._note("invalid", counter=counter, why=why)
+            self._tell("INVALID")
+
+    def _tell(self, outcome: Outcome) -> None:
+        if self._hooks.on_problem is not None:
+            self._hooks.on_problem(outcome)
 
     def _note(self, kind: str, **also: object) -> None:
         place = {"iteration": self._iteration, "seconds": round(self._seconds, 4)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,6 +14,7 @@ from robocache.stress.resources import MEGABYTE, Counter, device_counters, host_
 from robocache.stress.settings import Settings
 
 GPU_LEAK_MB, CPU_LEAK_MB = 100.0, 500.0
+GPU_LEAK, CPU_LEAK = "ROBOCACHE_GPU_LEAK_MB", "ROBOCACHE_CPU_LEAK_MB"
 _GPU_COUNTERS = ("gpu_allocated_bytes", "gpu_active_bytes", "gpu_reserved_bytes", "pinned_bytes", "driver_bytes")
 _CPU_COUNTERS = ("heap_bytes", "heap_free_bytes", "resident_bytes")
 
@@ -44,6 +47,19 @@ class Thresholds:
         own |= dict.fromkeys(_CPU_COUNTERS, self.cpu_leak_mb * MEGABYTE)
         own |= self.budgets
         return tuple(replace(each, budget_per_day=own.get(each.name, each.budget_per_day)) for each in counters)
+
+
+def thresholds_from_environment(environment: Mapping[str, str] | None = None) -> Thresholds:
+    """`ROBOCACHE_GPU_LEAK_MB` (unset: 100) and `ROBOCACHE_CPU_LEAK_MB` (unset: 500).
+
+    Args:
+        environment: None: the process's own.
+
+    Raises:
+        ArgumentError: A variable holds something else than a number greater than 0; the message names it.
+    """
+    variables = os.environ if environment is None else environment
+    return Thresholds(_megabytes(variables, GPU_LEAK, GPU_LEAK_MB), _megabytes(variables, CPU_LEAK, CPU_LEAK_MB))
 
 
 def watched_counters(device: str, thresholds: Thresholds) -> tuple[Counter, ...]:
@@ -81,3 +97,16 @@ def run_header(
 def now_text() -> str:
     """The time of day, for a log."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _megabytes(variables: Mapping[str, str], name: str, otherwise: float) -> float:
+    text = variables.get(name)
+    if text is None:
+        return otherwise
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = math.nan
+    if not 0 < limit < math.inf:
+        raise ArgumentError(f"{name} must be a number of MB, more than 0 (unset is {otherwise:g}), got {text!r}")
+    return limit
