@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 
 import pytest
+import torch
+import typer
 from typer.testing import CliRunner
 
+from robocache.cli.endurance import Wanted, endure
+from robocache.cli.long_options import LongOptions
 from robocache.cli.main import app
-from robocache.testing.waiting import wait_until
+from robocache.cli.monitoring import Monitoring
+from robocache.stress.long_settings import Thresholds
 
 pytest.importorskip("prometheus_client", reason="pip install 'robocache[metrics]'")
 pytestmark = [pytest.mark.slow, pytest.mark.stress, pytest.mark.timeout(120)]
 
 
-def robocache(*arguments):
-    command = [sys.executable, "-m", "robocache", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+class Stub:
+    """A task of one product a round, that looks at the metrics once there are some."""
+
+    warm_up = 6
+    deadline_s = 60.0
+
+    def __init__(self, port=None):
+        self.port, self.text, self.matrix = port, "", torch.ones(100, 100)
+
+    def run(self, iteration):
+        torch.mm(self.matrix, self.matrix)
+        if self.port and iteration % 50 == 0 and "robocache_stress_heap_bytes" not in self.text:
+            self.text = metrics_at(self.port)
+
+    def failures(self):
+        return []
+
+    def measured(self):
+        return {"own": 1.0}
+
+    def close(self):
+        pass
 
 
 def metrics_at(port):
@@ -32,29 +55,48 @@ def metrics_at(port):
         return ""
 
 
-def test_a_burn_in_is_watched_while_it_runs(tmp_path):
+def test_a_long_run_is_watched(tmp_path, capsys):
     """Catches a server that nobody feeds, a profile of nothing, and notes that do not come into the report."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    trace = tmp_path / "trace.json"
-    options = ["--metrics-port", str(port), "--profile", str(trace), "--device", "cpu", "--batch-size", "1"]
-    with robocache("burn-in", "--seconds", "30", "--json", *options) as process:
-        wait_until(lambda: "robocache_stress_heap_bytes" in metrics_at(port), deadline_s=60)
-        text = metrics_at(port)
-        wait_until(trace.exists, deadline_s=60)
-        process.terminate()
-        stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode in (0, 3), stderr  # a run of seconds may well be inconclusive
-    assert 'robocache_stress_run_info{device="cpu",scenario="burn-in"' in text
-    assert 'robocache_stress_verdict{outcome="FAIL"} 0.0' in text
-    measured = json.loads(stdout)["measured"]
-    assert measured["note_1"] == f"profile: 20 iterations in {trace}"
-    assert measured["profile_01"].split(": ")[1].split()[1] == "calls,"
+    trace, task = tmp_path / "trace.json", Stub(port)
+    options = LongOptions(
+        seconds=4, device="cpu", metrics_port=port, profile=trace, reading_share=0.5, json_output=True
+    )
+    with contextlib.suppress(typer.Exit):  # a run of seconds may well be inconclusive
+        endure(options, Wanted("stub", lambda settings, beat: task))
+    assert 'robocache_stress_run_info{device="cpu",scenario="stub"' in task.text
+    assert 'robocache_stress_verdict{outcome="FAIL"} 0.0' in task.text
+    assert metrics_at(port) == ""
+    measured = json.loads(capsys.readouterr().out)["measured"]
+    assert (measured["own"], measured["note_1"]) == (1, f"profile: 20 iterations in {trace}")
+    assert measured["profile_01"].startswith("aten::mm: 20 calls, ")
     iterations = [
         each for each in json.loads(trace.read_text())["traceEvents"] if "iteration 1" in each.get("name", "")
     ]
     assert len(iterations) == 10  # 10 to 19
+
+
+def test_the_warm_up_lasts_until_the_trace_is_written(tmp_path):
+    """Catches a profiler whose memory, 140 MB for 20 iterations, comes after the level that leaks are held against."""
+    header = {"scenario": "stub", "device": "cpu", "seconds": 1.0}
+    monitoring = Monitoring(LongOptions(profile=tmp_path / "trace.json"), header, Thresholds())
+    task = monitoring.watched(Stub())
+    (profile,) = monitoring.monitors
+    for iteration in range(task.warm_up):
+        assert monitoring.notes() != [f"profile: 20 iterations in {tmp_path / 'trace.json'}"]
+        task.run(iteration)
+    assert profile.notes() == [f"profile: 20 iterations in {tmp_path / 'trace.json'}"]
+
+
+def test_without_options_nothing_is_wrapped(monkeypatch):
+    """Catches a cost of ranges and profiles that nobody asked for."""
+    monkeypatch.delenv("ROBOCACHE_NVTX", raising=False)
+    task = Stub()
+    monitoring = Monitoring(LongOptions(), {"scenario": "stub", "device": "cpu", "seconds": 1.0}, Thresholds())
+    assert monitoring.watched(task).run == task.run
+    assert (monitoring.monitors, monitoring.notes()) == ([], [])
 
 
 @pytest.mark.parametrize(

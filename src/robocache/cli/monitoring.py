@@ -11,6 +11,7 @@ from robocache.loader.nvtx import NVTX, in_ranges, ranges_are_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from robocache.cli.long_options import LongOptions
     from robocache.stress.dcgm_monitor import DcgmMonitor
@@ -41,10 +42,10 @@ class Monitoring:
         ranges_are_on()
         self._name = str(header["scenario"])
         self._server = _server(options, header, thresholds)
-        self._profile = _profile(options)
+        self._trace = _trace(options)
+        self._profile: IterationProfile | None = None
         self._health = _health(str(header["device"]))
-        parts = (*self._health, self._server, self._profile)
-        self.monitors: list[Monitor] = [each for each in parts if each is not None]
+        self.monitors: list[Monitor] = [*self._health, *([] if self._server is None else [self._server])]
 
     def first_lines(self) -> list[str]:
         """Where to look during the run."""
@@ -56,6 +57,14 @@ class Monitoring:
         Args:
             task: What the run repeats.
         """
+        if self._trace is not None:
+            from robocache.stress.profiling import FIRST, ITERATIONS, IterationProfile
+
+            is_long = task.warm_up <= 1  # a whole scenario, not an iteration of milliseconds
+            self._profile = IterationProfile(
+                self._trace, first=1 if is_long else FIRST, iterations=1 if is_long else ITERATIONS
+            )
+            self.monitors.append(self._profile)
         return _WatchedTask(task, self._name, self._profile, self)
 
     def told(self, hooks: LongHooks) -> LongHooks:
@@ -79,7 +88,9 @@ class _WatchedTask:
         self._task = task
         self._profile = profile
         self._monitoring = monitoring
-        self.warm_up, self.deadline_s = task.warm_up, task.deadline_s
+        # What the profiler keeps must be there before leaks are looked for.
+        self.warm_up = max(task.warm_up, 0 if profile is None else profile.last + 1)
+        self.deadline_s = task.deadline_s
         run = in_ranges(f"robocache: {name} iteration", task.run)
         self.run = run if profile is None else profile.profiled(run)
         self.failures, self.close = task.failures, task.close
@@ -101,14 +112,10 @@ def _server(options: LongOptions, header: Mapping[str, Any], thresholds: Thresho
     return MetricsServer(options.metrics_port, labels=labels, counters=counters, host=options.metrics_host)
 
 
-def _profile(options: LongOptions) -> IterationProfile | None:
-    if options.profile is None:
-        return None
-    if not options.profile.name.endswith((".json", ".json.gz")):
+def _trace(options: LongOptions) -> Path | None:
+    if options.profile is not None and not options.profile.name.endswith((".json", ".json.gz")):
         raise ArgumentError(f"--profile writes a trace named .json or .json.gz, got {str(options.profile)!r}")
-    from robocache.stress.profiling import IterationProfile
-
-    return IterationProfile(options.profile)
+    return options.profile
 
 
 def _health(device: str) -> tuple[()] | tuple[GpuMonitor, DcgmMonitor]:

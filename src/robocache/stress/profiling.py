@@ -59,6 +59,11 @@ class IterationProfile:
         self._profiled = 0
         self._operators: tuple[Operator, ...] = ()
 
+    @property
+    def last(self) -> int:
+        """The number of iterations after which the window is over and its trace written."""
+        return self._first + self._iterations
+
     def start(self) -> None:
         """Look whether the trace can be written.
 
