@@ -78,7 +78,7 @@ def test_processes_that_ended_at_once_show_nothing():
 class Stub:
     """A task that does nothing, or what a test asks of it."""
 
-    warm_up, deadline_s = 2, 60.0
+    warm_up, deadline_s, maps_files = 2, 60.0, False
 
     def __init__(self, at=None, error=None, wrong=()):
         self.at, self.error, self.wrong, self.kept = at, error, list(wrong), []
@@ -95,14 +95,15 @@ class Stub:
 
 
 class Gauge:
-    def __init__(self, problems=()):
-        self.found = list(problems)
+    def __init__(self, problems=(), name="gpu_c"):
+        self.found, self.name, self.samples = list(problems), name, 0
 
     def start(self):
         pass
 
     def sample(self):
-        return {"gpu_c": 61.0}
+        self.samples += 1
+        return {self.name: 61.0}
 
     def problems(self):
         return self.found
@@ -112,12 +113,12 @@ class Gauge:
 
 
 def run(tmp_path, task, *, thresholds=USUAL, monitors=(), **hooks):
-    header = run_header("stub", Settings(seconds=0.5), thresholds, {})
+    """As long as 100 readings take, on however busy a machine."""
+    header, count = run_header("stub", Settings(seconds=8), thresholds, {}), Gauge(name="count")
+    task_hooks = LongHooks(should_stop=lambda: count.samples >= 100, **hooks)
     with RunLog(tmp_path / "run.jsonl", header, resume=False) as log:
-        task_hooks = LongHooks(**hooks)
-        return long_run(
-            task, log, thresholds=thresholds, monitors=monitors, hooks=task_hooks, reading_share=0.5
-        ), log.records()
+        how = {"thresholds": thresholds, "monitors": [*monitors, count], "hooks": task_hooks, "reading_share": 1.0}
+        return long_run(task, log, **how), log.records()
 
 
 def test_a_clean_run_passes_and_a_monitors_problem_makes_it_invalid(tmp_path):
@@ -151,7 +152,7 @@ def test_an_error_a_wrong_result_and_a_threshold_each_fail_a_run(tmp_path):
 def test_a_leak_fails_within_a_short_run(tmp_path):
     """The control: what every iteration keeps is found by the whole of it, log and all."""
     task = Stub()
-    report, _ = run(tmp_path, task, after_iteration=lambda: task.kept.append(bytearray(1_000)))
+    report, _ = run(tmp_path, task, after_iteration=lambda: task.kept.append(bytearray(100)))
     assert "FAIL heap_bytes: grows by at least" in "; ".join(report.problems), report
 
 

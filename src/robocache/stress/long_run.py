@@ -7,6 +7,7 @@ readings.
 from __future__ import annotations
 
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 from robocache.stress.burn_in import ITERATIONS_PER_CHECK, Check
 from robocache.stress.long_report import Standing, report_of, standing
-from robocache.stress.long_settings import Thresholds, now_text, watched_counters
+from robocache.stress.long_settings import Thresholds, now_text, watched_counters, without_mapped_files
 from robocache.stress.monitor import SHARE
 from robocache.stress.monitors import Monitor, Monitors
 from robocache.stress.report import Lines, Report, silent
@@ -29,6 +30,7 @@ _SECONDS_PER_CHECK = 60.0  # at most
 _SECONDS_PER_LINE = 1.0  # at least
 _MOST_LINES = 1_000
 _SECONDS_PER_BEAT = 0.5
+_SWITCH_S = 1e-4
 _WARM_UP_SHARE, _MOST_WARM_UP_S = 0.1, 30.0
 
 
@@ -98,9 +100,11 @@ def long_run(
         reading_share: Of the time, that readings and their way into the log may take.
     """
     counters = watched_counters(log.header["device"], thresholds)
+    if task.maps_files:
+        counters = without_mapped_files(counters)
     before = standing(log.records())
     if not before.is_over:
-        with Monitors(monitors) as watching, QuietCollections():
+        with Monitors(monitors) as watching:
             _Process(task, log, counters, watching, hooks or LongHooks(), before).go(thresholds, reading_share)
     return report_of(log.records(), counters, measured=task.measured())
 
@@ -140,7 +144,16 @@ class _Process:
         """Warm up, loop, and note the end."""
         self._note("process", pid=os.getpid(), time=now_text())
         self._warm_up()
-        self._baseline = self._memory_mb()
+        with QuietCollections():  # what the warm-up imported is frozen too
+            read(self._counters)  # the first one fills caches, and would cost more than all others may
+            self._baseline = self._memory_mb()
+            self._loop(thresholds, share)
+        if self._checked_at != self._iteration:
+            self._check(thresholds, is_last=True)
+        self._note("end", is_complete=not self._was_stopped, was_stopped=self._was_stopped, reading_share=self._share())
+        self._log.sync()
+
+    def _loop(self, thresholds: Thresholds, share: float) -> None:
         pause = min(self._total_s / _LEAST_READINGS, max(_SECONDS_PER_READING, self._total_s / _MOST_READINGS))
         next_reading = time.monotonic()
         while not self._is_over():
@@ -150,10 +163,6 @@ class _Process:
                 next_reading = max(next_reading + pause, now)
             if self._iteration % ITERATIONS_PER_CHECK == 0 or now > self._last_check + _SECONDS_PER_CHECK:
                 self._check(thresholds)
-        if self._checked_at != self._iteration:
-            self._check(thresholds, is_last=True)
-        self._note("end", is_complete=not self._was_stopped, was_stopped=self._was_stopped, reading_share=self._share())
-        self._log.sync()
 
     @property
     def _seconds(self) -> float:
@@ -212,7 +221,12 @@ class _Process:
         started = time.monotonic()
         if once_more_s > share * (started - self._started):
             return False
-        counts = read(self._counters)
+        interval_s = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_S)  # each of many short waits for a busy thread of a loader would take 5 ms
+        try:
+            counts = read(self._counters)
+        finally:
+            sys.setswitchinterval(interval_s)
         self._also = self._monitors.sample()
         self._note("reading", counts=counts, **({"also": self._also} if self._also else {}))
         if self._hooks.on_reading is not None:

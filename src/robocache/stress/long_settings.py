@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import psutil
+
 from robocache.errors import ArgumentError
 from robocache.stress.resources import MEGABYTE, Counter, device_counters, host_counters
 from robocache.stress.settings import Settings
@@ -65,6 +67,25 @@ def thresholds_from_environment(environment: Mapping[str, str] | None = None) ->
 def watched_counters(device: str, thresholds: Thresholds) -> tuple[Counter, ...]:
     """Every counter that is there on a device, with the budgets of a run."""
     return thresholds.applied((*host_counters(), *device_counters(device)))
+
+
+def without_mapped_files(counters: Sequence[Counter]) -> tuple[Counter, ...]:
+    """Resident memory without the pages of mapped files: those of a cache come and go as the system likes.
+
+    Args:
+        counters: Of a run.
+    """
+    process = psutil.Process()
+
+    def private_bytes() -> float:
+        memory = process.memory_info()
+        return float(memory.rss - memory.shared)
+
+    scope = "without the pages of mapped files"
+    return tuple(
+        replace(each, read=private_bytes, scope=lambda: scope) if each.name == "resident_bytes" else each
+        for each in counters
+    )
 
 
 def run_header(

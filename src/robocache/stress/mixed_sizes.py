@@ -16,14 +16,14 @@ from robocache.stress.report import Lines, Report, silent
 from robocache.stress.resources import QuietCollections, device_counters, host_counters
 from robocache.stress.settings import Settings
 
-ITERATIONS = 600
+ITERATIONS = 720
 _KEPT = 24  # results that live on, so that what is freed lies between what is not
 _LEAST_ROWS, _MOST_ROWS = 8, 8_192
 _MOST_EDGE = 48
 _READINGS = 128
 _LOOKS = 50  # iterations from one comparison with the reference to the next
 _SIZES = 64  # that come again and again: plans of calls are kept for the last 1024 shapes, which would be growth
-_WARM_UP = 2 * _SIZES
+_WARM_UP = 4 * _SIZES
 
 
 def mixed_sizes(

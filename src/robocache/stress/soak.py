@@ -47,6 +47,7 @@ class Soak:
 
     warm_up = 20
     deadline_s = 600.0
+    maps_files = True
 
     def __init__(
         self,

@@ -20,10 +20,12 @@ class Task(Protocol):
     Args:
         warm_up: How often before the first reading, at least.
         deadline_s: How long one may take before that is a hang.
+        maps_files: It maps files, whose pages are not counted as resident memory then.
     """
 
     warm_up: int
     deadline_s: float
+    maps_files: bool
 
     def run(self, iteration: int) -> None:
         """Do it once.
@@ -55,6 +57,7 @@ class Inference:
 
     warm_up = 6  # every input set twice
     deadline_s = 600.0
+    maps_files = False
 
     def __init__(self, settings: Settings) -> None:
         self._workload = Workload(batch=settings.batch_size, device=settings.device, seed=settings.seed)
@@ -87,6 +90,7 @@ class Rounds:
 
     warm_up = 1
     deadline_s = 600.0
+    maps_files = False
 
     def __init__(self, scenario: Scenario, settings: Settings, beat: Callable[[], object]) -> None:
         kind = settings.device.split(":", maxsplit=1)[0]
