@@ -15,7 +15,8 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "PYTHON=python3.12 chooses the interpreter of $(VENV) (now: $(PYTHON), 3.11 or newer)."
-	@echo "STRESS_TEST_DURATION=3600 makes the burn-in of 'make test' an hour instead of 60 seconds."
+	@echo "TEST_PROCESSES=8 runs the tests, but not the stress suite, in so many processes instead of 2."
+	@echo "STRESS_TEST_DURATION=3600 makes the burn-in of 'make test' an hour instead of 20 seconds."
 
 $(STAMP): pyproject.toml constraints.txt $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "RoboCache needs Python 3.11 or newer: run make PYTHON=python3.12 ...")'
@@ -28,10 +29,10 @@ demo: $(STAMP) ## record, align, build and load a generated robot; writes demo-o
 	$(BIN)/robocache demo --out demo-output
 
 test: check ## everything: lint, tests and the short stress suite
-	STRESS_TEST_DURATION=$${STRESS_TEST_DURATION:-60} $(BIN)/python -m pytest tests/stress -q
+	STRESS_TEST_DURATION=$${STRESS_TEST_DURATION:-20} $(BIN)/python -m pytest tests/stress -q
 
 check: lint ## lint and tests without the stress suite: before every commit
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $${TEST_PROCESSES:-2} --dist worksteal
 
 lint: $(STAMP) ## ruff, mypy, import rules and spelling
 	$(BIN)/ruff check .
