@@ -90,7 +90,7 @@ class _WatchedTask:
         self._monitoring = monitoring
         # What the profiler keeps must be there before leaks are looked for.
         self.warm_up = max(task.warm_up, 0 if profile is None else profile.last + 1)
-        self.deadline_s = task.deadline_s
+        self.deadline_s, self.maps_files = task.deadline_s, task.maps_files
         run = in_ranges(f"robocache: {name} iteration", task.run)
         self.run = run if profile is None else profile.profiled(run)
         self.failures, self.close = task.failures, task.close
