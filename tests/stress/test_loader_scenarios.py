@@ -39,7 +39,7 @@ def test_children_have_loaders_of_their_own(monkeypatch):
 
     The control: a loader that does not ask whose process it is in.
     """
-    report = process_starts.fork_and_spawn(ON_CPU, forks=2, spawns=1)
+    report = process_starts.fork_and_spawn(ON_CPU, forks=1, spawns=1)
     assert report.failures == (), report
     monkeypatch.setattr(process_starts, "ClosedError", ZeroDivisionError)
     report = process_starts.fork_and_spawn(ON_CPU, forks=1, spawns=0)
@@ -60,10 +60,10 @@ def test_what_was_killed_goes_on(monkeypatch):
 
 def test_sizes_of_all_kinds_leave_no_pieces():
     """Fails when a size keeps something of its own; the control keeps a byte string a call."""
-    report = mixed_sizes(ON_CPU)
+    report = mixed_sizes(ON_CPU, iterations=400)
     assert report.problems == (), report
     kept = []
-    report = mixed_sizes(ON_CPU, keep=lambda grid: kept.append(grid[:1, :1, :1].clone()))
+    report = mixed_sizes(ON_CPU, iterations=400, keep=lambda grid: kept.append(grid[:1, :1, :1].clone()))
     assert "FAIL tensors" in "; ".join(report.problems), report
 
 
@@ -142,10 +142,10 @@ def other_robot():
 
 def test_the_loader_over_a_robot_is_right_and_leaks_are_found():
     """Fails when a batch keeps anything; the control keeps each batch's tensors."""
-    report = loader_burn_in(ON_CPU)
+    report = loader_burn_in(ON_CPU, batches=700)
     assert report.problems == (), report
     kept = []
-    report = loader_burn_in(ON_CPU, after_batch=lambda: kept.append(np.zeros(500)))
+    report = loader_burn_in(ON_CPU, batches=700, after_batch=lambda: kept.append(np.zeros(500)))
     assert "FAIL heap_bytes" in "; ".join(report.problems), report
 
 
