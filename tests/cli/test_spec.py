@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner
 
@@ -87,12 +88,13 @@ def test_a_suggestion_is_read_unchanged_by_the_command_and_by_python(name, recor
     assert set(spec.streams) <= set(info["features"])
     assert info["fps"] == plain["clock"]["rate"]
     with rc.open_recording(source, rate_hz=5 if name == BRIDGE else None) as recording:
-        aligned = rc.align_episode(recording.read_episode(0), spec)
+        device = "cuda" if torch.cuda.is_available() else "cpu"  # as the command does
+        aligned = rc.align_episode(recording.read_episode(0), spec, device=device)
     table = pd.read_parquet(out / "data/chunk-000/file-000.parquet")
     first = table[table["episode_index"] == 0]
     np.testing.assert_array_equal(first["time_ns"], aligned.times_ns)
     for stream, data in aligned.data.items():
-        np.testing.assert_array_equal(np.stack(first[stream]).reshape(data.shape), data)
+        np.testing.assert_array_equal(np.stack(first[stream]).reshape(data.shape), data.cpu())
 
 
 def test_the_huskys_suggestion_holds_what_was_measured(recordings, run):

@@ -56,7 +56,7 @@ def test_ratios_are_theirs_to_ours(small, made):
 
 def test_a_peer_that_cannot_run_says_why(small):
     """Fails when a peer that does not start counts as measured."""
-    with pytest.raises(RoboCacheError, match=r"failed: ModuleNotFoundError: No module named .torchvision"):
+    with pytest.raises(RoboCacheError, match=r"failed: ModuleNotFoundError: No module named .(torchvision|lerobot)"):
         loader.measure_loader(small, Path(sys.executable), SETTINGS, lambda name: None)
 
 

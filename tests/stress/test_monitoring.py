@@ -28,6 +28,7 @@ class Stub:
 
     warm_up = 6
     deadline_s = 60.0
+    maps_files = False
 
     def __init__(self, port=None):
         self.port, self.text, self.matrix = port, "", torch.ones(100, 100)

@@ -143,8 +143,8 @@ def test_children_files_and_free_bytes_are_counted(monkeypatch, tmp_path):
     assert process_counts.shared_memory_files() == 0
     (tmp_path / "block").touch()
     assert process_counts.shared_memory_files() == 1
-    free = process_counts.heap_free_bytes()
     pieces = [torch.zeros(1_000) for _ in range(2_000)]
+    free = process_counts.heap_free_bytes()  # only now: they may lie where something else was free before
     del pieces[::2]
     assert process_counts.heap_free_bytes() - free > 1_000 * 3_000
 

@@ -12,6 +12,7 @@ import torch
 from robocache.errors import ArgumentError, OutputError
 
 FIRST, ITERATIONS, TOP = 10, 20, 10
+_PROFILERS_OWN = ("Activity Buffer Request", "Buffer Flush")  # what CUPTI does for itself
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class IterationProfile:
         found = [
             Operator(each.key, each.count, each.self_cpu_time_total / 1e3, each.self_device_time_total / 1e3)
             for each in profiler.key_averages()
-            if not each.key.startswith("robocache: iteration")
+            if not each.key.startswith(("robocache: iteration", *_PROFILERS_OWN))
         ]
         found.sort(key=lambda each: (each.gpu_ms, each.cpu_ms), reverse=True)
         self._operators = tuple(found[:TOP])

@@ -21,9 +21,9 @@ def _add_leaks(size_name: str, size_bytes: int) -> None:
         reason="FAIL gpu_allocated_bytes",
         devices=ON_A_GPU,
     )
-    def gpu_blocks(device: str) -> Iterator[None]:
+    def gpu_blocks(_: str) -> Iterator[None]:
         lost: list[int] = []
-        with after_every_call(lambda: lost.append(torch.cuda.caching_allocator_alloc(size_bytes, device))):
+        with after_every_call(lambda: lost.append(torch.cuda.caching_allocator_alloc(size_bytes))):
             yield
         for address in lost:
             torch.cuda.caching_allocator_delete(address)  # type: ignore[no-untyped-call]
