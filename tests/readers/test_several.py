@@ -64,7 +64,7 @@ def test_the_outer_folder_of_an_rlds_data_set_and_formats_side_by_side(tmp_path)
     inner.mkdir(parents=True)
     write_rlds(inner / "a.tfrecord", episode_features(4), episode_features(5))
     with open_recordings(tmp_path / "set", rate_hz=5) as opened:
-        assert opened.episode_names == ("1.0.0/episode_000000", "1.0.0/episode_000001")
+        assert opened.episode_names == ("episode_000000", "episode_000001")  # one recording, however deep
     write_dataset(tmp_path / "both" / "lerobot")
     write_hdf5(tmp_path / "both" / "a.h5")
     with open_recordings(tmp_path / "both") as opened:

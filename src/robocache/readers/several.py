@@ -165,7 +165,7 @@ def open_recordings(
     """
     if isinstance(path, str | os.PathLike):
         found = _found(Path(path))
-        if found == [Path(path)]:
+        if found == [Path(path)] or (len(found) == 1 and Path(path).is_dir()):
             return open_recording(found[0], rate_hz=rate_hz, limits=limits)
         name = os.fspath(path)
     else:

@@ -12,7 +12,8 @@ import torch
 from robocache.errors import ArgumentError, OutputError
 
 FIRST, ITERATIONS, TOP = 10, 20, 10
-_PROFILERS_OWN = ("Activity Buffer Request", "Buffer Flush")  # what CUPTI does for itself
+# What the profiler does for itself, and calls of CUDA's, which are no operators.
+_NO_OPERATORS = ("robocache: iteration", "Activity Buffer Request", "Buffer Flush", "cuda")
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class IterationProfile:
         found = [
             Operator(each.key, each.count, each.self_cpu_time_total / 1e3, each.self_device_time_total / 1e3)
             for each in profiler.key_averages()
-            if not each.key.startswith(("robocache: iteration", *_PROFILERS_OWN))
+            if not each.key.startswith(_NO_OPERATORS)
         ]
         found.sort(key=lambda each: (each.gpu_ms, each.cpu_ms), reverse=True)
         self._operators = tuple(found[:TOP])
