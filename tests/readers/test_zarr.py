@@ -116,6 +116,19 @@ def test_a_link_out_of_the_store_is_not_followed(tmp_path):
     assert "leads out of the store" in str(read_all(folder, rate_hz=10))
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_file_of_another_method_is_refused_by_name(tmp_path, method):
+    """Fails when the method is tried: a damaged LZMA entry raises an error that no damaged file may show."""
+    path = zipped(write_zarr(tmp_path / "a.zarr", 2))
+    with zipfile.ZipFile(path) as file:
+        entries = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w", method) as file:
+        for name, content in entries.items():
+            file.writestr(name, content)
+    with pytest.raises(DamagedRecordingError, match=r"compressed by another method than deflate.*stored or deflated"):
+        open_recording(path, rate_hz=10)
+
+
 def test_a_bomb_in_a_zip_file(tmp_path):
     """400 MB of zeros, deflated to 400 kB."""
     path = zipped(write_zarr(tmp_path / "a.zarr", 2))

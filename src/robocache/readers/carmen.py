@@ -56,17 +56,9 @@ class CarmenRecording(OpenRecording):
         self._location = path
         self._limits = limits
 
-    def read_episode(
-        self,
-        index: int,
-        streams: Collection[str] | None = None,
-        *,
-        start_ns: int | None = None,
-        end_ns: int | None = None,
-    ) -> Episode:
-        """Read the file, in one pass; see `Recording.read_episode`."""
-        self._check_episode(index)
-        span = Span(start_ns, end_ns)
+    def _read(self, index: int, streams: Collection[str] | None, span: Span) -> Episode:
+        """Read the file, in one pass."""
+        del index  # a file is one episode
         log = _Log(self._location, self._limits, streams)
         for number, line in numbered_lines(self._location, self._limits):
             if not line.startswith(b"#"):

@@ -74,17 +74,8 @@ class Hdf5Recording(OpenRecording):
         super().close()
         self._file.close()
 
-    def read_episode(
-        self,
-        index: int,
-        streams: Collection[str] | None = None,
-        *,
-        start_ns: int | None = None,
-        end_ns: int | None = None,
-    ) -> Episode:
-        """Read the datasets of one episode; see `Recording.read_episode`."""
-        self._check_episode(index)
-        span = Span(start_ns, end_ns)
+    def _read(self, index: int, streams: Collection[str] | None, span: Span) -> Episode:
+        """Read the datasets of one episode."""
         prefix = self._flavour.prefix(index)
         datasets, skipped = _below(prefix, self._tree.datasets), _below(prefix, self._tree.skipped)
         frames = self._images(prefix, datasets, skipped)

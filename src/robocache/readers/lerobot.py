@@ -55,17 +55,8 @@ class LeRobotRecording(OpenRecording):
         self._videos.close()
         self._last = None
 
-    def read_episode(
-        self,
-        index: int,
-        streams: Collection[str] | None = None,
-        *,
-        start_ns: int | None = None,
-        end_ns: int | None = None,
-    ) -> Episode:
-        """Read the rows of one episode; see `Recording.read_episode`."""
-        self._check_episode(index)
-        span = Span(start_ns, end_ns)
+    def _read(self, index: int, streams: Collection[str] | None, span: Span) -> Episode:
+        """Read the rows of one episode."""
         dataset = self._dataset
         entry = dataset.episodes[index]
         videos = {name: dataset.video_file(entry, name) for name in dataset.videos}

@@ -70,17 +70,9 @@ class MessageRecording(OpenRecording, ABC):
         super().close()
         self._surveys.clear()
 
-    def read_episode(
-        self,
-        index: int,
-        streams: Collection[str] | None = None,
-        *,
-        start_ns: int | None = None,
-        end_ns: int | None = None,
-    ) -> Episode:
-        """Read the file in one pass, or the segments that a span touches; see `Recording.read_episode`."""
-        self._check_episode(index)
-        span = Span(start_ns, end_ns)
+    def _read(self, index: int, streams: Collection[str] | None, span: Span) -> Episode:
+        """Read the file in one pass, or the segments that a span touches."""
+        del index  # a file is one episode
         topics = self._whole(streams) if span.is_everything else self._read_part(streams, span)
         found = topics.streams(self._payloads)
         if streams is not None and any(name not in found for name in streams):

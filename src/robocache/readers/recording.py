@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from robocache.errors import ArgumentError, ClosedError, RecordingNotFoundError, UnknownStreamError
 from robocache.readers.limits import REACH_NS
+from robocache.readers.span import Span
 from robocache.records import Episode, Frames, Int64, Kind, RecordedStream
 
 
@@ -86,6 +87,22 @@ class OpenRecording:
     def close(self) -> None:
         """Release the file. Closing twice is allowed; reading after it raises `ClosedError`."""
         self._is_closed = True
+
+    def read_episode(
+        self,
+        index: int,
+        streams: Collection[str] | None = None,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> Episode:
+        """Read one episode, or a part of it; see `Recording.read_episode`."""
+        self._check_episode(index)
+        return self._read(index, streams, Span(start_ns, end_ns))
+
+    def _read(self, index: int, streams: Collection[str] | None, span: Span) -> Episode:
+        """What a format does for `read_episode`: the index is good, and nothing outside of `span` is in the result."""
+        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self

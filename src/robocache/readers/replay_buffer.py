@@ -66,17 +66,8 @@ class ReplayBufferRecording(OpenRecording):
         super().close()
         self._store.close()
 
-    def read_episode(
-        self,
-        index: int,
-        streams: Collection[str] | None = None,
-        *,
-        start_ns: int | None = None,
-        end_ns: int | None = None,
-    ) -> Episode:
-        """Read the chunks that an episode, or a part of it, lies in; see `Recording.read_episode`."""
-        self._check_episode(index)
-        span = Span(start_ns, end_ns)
+    def _read(self, index: int, streams: Collection[str] | None, span: Span) -> Episode:
+        """Read the chunks that an episode, or a part of it, lies in."""
         names = requested_streams(self.path, streams, self._arrays)
         start, stop = (0 if index == 0 else int(self._ends[index - 1])), int(self._ends[index])
         low, high = span.synthetic_rows(stop - start, self._rate_hz)

@@ -69,17 +69,8 @@ class RldsRecording(OpenRecording):
         self._ends = list(accumulate(len(offsets) for _, offsets, _ in self._files))
         super().__init__(str(path), (f"episode_{index:06d}" for index in range(self._ends[-1])))
 
-    def read_episode(
-        self,
-        index: int,
-        streams: Collection[str] | None = None,
-        *,
-        start_ns: int | None = None,
-        end_ns: int | None = None,
-    ) -> Episode:
-        """Read one record; see `Recording.read_episode`."""
-        self._check_episode(index)
-        span = Span(start_ns, end_ns)
+    def _read(self, index: int, streams: Collection[str] | None, span: Span) -> Episode:
+        """Read one record."""
         record = self._record(index)
         data = read_record(record, self._limits)
         try:

@@ -96,17 +96,8 @@ class SyntheticRobot(OpenRecording):
         self._lidar_points = lidar_points
         self._room = Room.with_rays(lidar_points, seed)
 
-    def read_episode(
-        self,
-        index: int,
-        streams: Collection[str] | None = None,
-        *,
-        start_ns: int | None = None,
-        end_ns: int | None = None,
-    ) -> Episode:
-        """Make one episode; see `Recording.read_episode`."""
-        self._check_episode(index)
-        span = Span(start_ns, end_ns)
+    def _read(self, index: int, streams: Collection[str] | None, span: Span) -> Episode:
+        """Make one episode."""
         names = requested_streams(self.path, streams, _SENSORS)
         made = {name: span.cut(self._stream(name, index)) for name in names}
         attributes = {"robot": "synthetic arm", "seed": self.seed, "duration_s": self.duration_s}

@@ -16,7 +16,11 @@ from robocache.readers.recording import unreadable
 
 COPY = "copy or write it again"
 MAX_ENTRIES = 1_000_000
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError)
+# What zipfile raises over a damaged file. ValueError and OverflowError are offsets before the file or beyond any;
+# NotImplementedError is a version or flag of the format that it does not know.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OverflowError)
+_ENCRYPTED = 0x1
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # Zarr compresses chunks itself; others fail in ways of their own
 
 
 class Store:
@@ -79,6 +83,10 @@ class Store:
             info = self._zip.getinfo(key)
         except KeyError:
             return None
+        if info.flag_bits & _ENCRYPTED or info.compress_type not in _METHODS:
+            problem = "is encrypted, or compressed by another method than deflate"
+            remedy = "write the zip file stored or deflated, without a password"
+            raise DamagedRecordingError(self.path, problem, place=f"entry {ascii(key)[1:-1]}", remedy=remedy)
         with self._zip.open(info) as file:
             return _content(file, limit)
 
