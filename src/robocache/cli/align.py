@@ -12,6 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robocache.cli.console import Printer, json_text, milliseconds
+from robocache.cli.options import (
+    ClockSpan,
+    FrameRate,
+    JsonOutput,
+    RecordingPath,
+    SourceRate,
+    Span,
+    SpecFile,
+    StreamNames,
+)
 from robocache.errors import ArgumentError, OutputError
 
 if TYPE_CHECKING:
@@ -29,46 +39,21 @@ class Backend(str, Enum):  # noqa: UP042  typer shows the values of this kind of
     pytorch = "pytorch"
 
 
-class Span(str, Enum):  # noqa: UP042
-    """Where the clock runs."""
-
-    overlap = "overlap"
-    union = "union"
-
-
 def command(
-    path: Annotated[
-        Path,
-        typer.Argument(
-            help="An MCAP, ROS 1 bag or HDF5 file, a CARMEN log; a rosbag2, RLDS, Zarr or LeRobot folder; or many: "
-            "a folder of them, 'runs/*.mcap'.",
-            show_default=False,
-        ),
-    ],
+    path: RecordingPath,
     out: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],
-    rate: Annotated[
-        str | None, typer.Option(metavar="HZ", help="Frames a second: 50, 29.97, 30000/1001.", show_default=False)
-    ] = None,
-    spec: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Clock, streams and policies, as inspect --suggest writes them.")
-    ] = None,
-    streams: Annotated[
-        str | None, typer.Option(help="Streams to take, separated by commas; all of them if not given.")
-    ] = None,
-    span: Annotated[
-        Span | None, typer.Option(help="Where all streams have data, as if not given, or where any has.")
-    ] = None,
+    rate: FrameRate = None,
+    spec: SpecFile = None,
+    streams: StreamNames = None,
+    span: ClockSpan = None,
     voxel_size: Annotated[float, typer.Option(help="Edge of a voxel in metres, for point clouds.")] = 0.1,
     task: Annotated[
         str | None, typer.Option(help="What the robot does, in words; what the recording says if not given.")
     ] = None,
-    source_rate: Annotated[
-        float | None,
-        typer.Option(metavar="HZ", help="Rate of an RLDS or Zarr data set, or of HDF5 datasets without times."),
-    ] = None,
+    source_rate: SourceRate = None,
     backend: Annotated[Backend | None, typer.Option(help="Where to compute; the best there is if not given.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what RoboCache wrote there before.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json_output: JsonOutput = False,
 ) -> None:
     """Align one recording or many to one rate; write a LeRobot v3.0 dataset, voxels of its clouds, and a report."""
     from robocache.align.staging import SUMMARY, check_output, staged_folder

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robocache.cli.console import Printer
+from robocache.cli.options import JsonOutput
 from robocache.errors import ArgumentError, BackendUnavailableError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def ops(
     case: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only these cases; * is any text.")] = None,
     compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Time torch.compile as well.")] = True,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the JSON goes.")] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json_output: JsonOutput = False,
 ) -> None:
     """Time every backend of every operation beside its peers; a wrong result is not timed.
 
@@ -69,7 +70,7 @@ def loader(
     repetitions: Annotated[int, typer.Option(min=1, help="How often each side is measured, in turn.")] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="Three batches, once: does it run?")] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the JSON goes.")] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json_output: JsonOutput = False,
 ) -> None:
     """Time the drop-in LeRobotDataset beside LeRobot's: first epoch, warm cache, columns only, and peak memory."""
     from robocache.benchmarks import results

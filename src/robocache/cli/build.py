@@ -7,28 +7,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robocache.cli.align import Span, described, parsed_names, parsed_rate
+from robocache.cli.align import described, parsed_names, parsed_rate
 from robocache.cli.console import Printer, byte_size
+from robocache.cli.options import (
+    ClockSpan,
+    FrameRate,
+    JsonOutput,
+    RecordingPath,
+    SourceRate,
+    Span,
+    SpecFile,
+    StreamNames,
+)
 
 if TYPE_CHECKING:
     from robocache.cache.build import BuildProgress
 
 
 def command(
-    path: Annotated[
-        Path,
-        typer.Argument(
-            help="An MCAP, ROS 1 bag or HDF5 file, a CARMEN log; a rosbag2, RLDS, Zarr or LeRobot folder; or many: "
-            "a folder of them, 'runs/*.mcap'.",
-            show_default=False,
-        ),
-    ],
-    rate: Annotated[
-        str | None, typer.Option(metavar="HZ", help="Frames a second: 50, 29.97, 30000/1001.", show_default=False)
-    ] = None,
-    spec: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Clock, streams and policies, as inspect --suggest writes them.")
-    ] = None,
+    path: RecordingPath,
+    rate: FrameRate = None,
+    spec: SpecFile = None,
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder of the cache; $ROBOCACHE_CACHE, or one in the user's cache folder, if not given."),
@@ -39,17 +38,10 @@ def command(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that build; one for each processor if not given.")
     ] = None,
-    streams: Annotated[
-        str | None, typer.Option(help="Streams to take, separated by commas; all of them if not given.")
-    ] = None,
-    span: Annotated[
-        Span | None, typer.Option(help="Where all streams have data, as if not given, or where any has.")
-    ] = None,
-    source_rate: Annotated[
-        float | None,
-        typer.Option(metavar="HZ", help="Rate of an RLDS or Zarr data set, or of HDF5 datasets without times."),
-    ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    streams: StreamNames = None,
+    span: ClockSpan = None,
+    source_rate: SourceRate = None,
+    json_output: JsonOutput = False,
 ) -> None:
     """Align every episode into a cache, from which training reads; go on where an earlier build ended."""
     from robocache.align import Align, From

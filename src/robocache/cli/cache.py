@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robocache.cli.console import Printer, byte_size
+from robocache.cli.options import JsonOutput
 
 if TYPE_CHECKING:
     from robocache.cache import ShardInfo
@@ -17,7 +18,6 @@ EXIT_DAMAGED = 1
 SHOWN_DIGITS = 12
 app = typer.Typer(help="Look after a folder of cached shards.", no_args_is_help=True)
 Folder = Annotated[Path, typer.Argument(help="The folder of the cache.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.callback()
@@ -26,7 +26,7 @@ def _group() -> None:
 
 
 @app.command("ls")
-def ls(folder: Folder, json_output: Json = False) -> None:
+def ls(folder: Folder, json_output: JsonOutput = False) -> None:
     """Print the shards and what they are made from, the one used longest ago first."""
     from robocache.cache import ShardStore
     from robocache.cache.manifest import shard_names
@@ -62,7 +62,7 @@ def ls(folder: Folder, json_output: Json = False) -> None:
 def verify(
     folder: Folder,
     remove: Annotated[bool, typer.Option("--remove", help="Remove what is damaged, unless it is open.")] = False,
-    json_output: Json = False,
+    json_output: JsonOutput = False,
 ) -> None:
     """Compare every checksum of every shard; exit code 1 if one is damaged."""
     from robocache.cache import ShardStore
@@ -101,7 +101,7 @@ def gc(
     limit: Annotated[
         str | None, typer.Option(metavar="SIZE", help="What may stay, such as 20GB or 512MiB; 0 for nothing.")
     ] = None,
-    json_output: Json = False,
+    json_output: JsonOutput = False,
 ) -> None:
     """Remove what killed writers left, and with --limit the shards used longest ago that nobody has open."""
     from robocache.cache import ShardStore

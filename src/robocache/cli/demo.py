@@ -11,6 +11,7 @@ import typer
 
 from robocache.cli.align import print_conversion
 from robocache.cli.console import Printer, json_text
+from robocache.cli.options import JsonOutput
 from robocache.errors import OutputError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def command(
     out: Annotated[Path, typer.Option(help="The folder to write; an earlier demo there is replaced.")] = DEFAULT_OUT,
     seconds: Annotated[float, typer.Option(help="Length of the recording, 1 to 600.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Another robot, the same for the same number.", min=0)] = 0,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json_output: JsonOutput = False,
 ) -> None:
     """Record a simulated robot, align and voxelize it, build a cache, load batches; write a report."""
     from robocache.align import Rate

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from robocache.cli.console import Printer
+from robocache.cli.options import JsonOutput
 
 COMPILERS = ("cc", "g++", "clang++", "nvcc")
 
 
-def command(json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+def command(json_output: JsonOutput = False) -> None:
     """Print versions, devices, which backend serves each operation and why, and which formats can be read.
 
     Where there is a GPU, a small kernel of each operation is launched, to see how launches go.

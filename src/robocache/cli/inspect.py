@@ -9,6 +9,7 @@ import typer
 
 from robocache.cli.clocks import clock_offsets, offsets_text
 from robocache.cli.console import Printer, milliseconds, number, skipped_streams
+from robocache.cli.options import JsonOutput, RecordingPath, SourceRate
 from robocache.errors import ArgumentError, OutputError
 
 if TYPE_CHECKING:
@@ -21,23 +22,13 @@ GAPS_SHOWN = 5
 
 
 def command(
-    path: Annotated[
-        Path,
-        typer.Argument(
-            help="An MCAP, ROS 1 bag or HDF5 file, a CARMEN log; a rosbag2, RLDS, Zarr or LeRobot folder; or many: "
-            "a folder of them, 'runs/*.mcap'.",
-            show_default=False,
-        ),
-    ],
-    source_rate: Annotated[
-        float | None,
-        typer.Option(metavar="HZ", help="Rate of an RLDS or Zarr data set, or of HDF5 datasets without times."),
-    ] = None,
+    path: RecordingPath,
+    source_rate: SourceRate = None,
     suggest: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write a description for align --spec there; - prints it, and nothing else."),
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json_output: JsonOutput = False,
 ) -> None:
     """Print streams, rates, jitter, gaps, clock offsets and missing values of a recording."""
     from robocache.cli.suggestion import Suggestion

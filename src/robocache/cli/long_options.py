@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from robocache.cli.options import JsonOutput
 from robocache.errors import ArgumentError
 
 Number = float | None
@@ -61,7 +62,7 @@ class LongOptions:
     nvtx: Annotated[bool, typer.Option("--nvtx", help="Mark iterations and batches for nsys; ROBOCACHE_NVTX=1.")] = (
         False
     )
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False
+    json_output: JsonOutput = False
 
     @property
     def duration_s(self) -> float | None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from robocache.cli.console import Printer
+from robocache.cli.options import JsonOutput
 
 
-def command(json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+def command(json_output: JsonOutput = False) -> None:
     """Run every operation on the best device and compare it with its reference."""
     from robocache.ops import self_test
 

@@ -11,6 +11,7 @@ import typer
 from robocache.cli.console import Printer, json_text
 from robocache.cli.endurance import Wanted, endure
 from robocache.cli.long_options import LongOptions, long_command
+from robocache.cli.options import JsonOutput
 
 if TYPE_CHECKING:
     from robocache.stress.kill_matrix import Cell
@@ -40,7 +41,7 @@ def run(
 
 @app.command("list")
 def list_scenarios(
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json_output: JsonOutput = False,
 ) -> None:
     """List the scenarios, what each promises and where it runs."""
     from robocache.stress.scenarios import SCENARIOS
@@ -64,7 +65,7 @@ def kill_matrix(
     clean: Annotated[bool, typer.Option("--clean/--no-clean", help="Run the scenarios unbroken as well.")] = True,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the JSON goes.")] = None,
     list_faults: Annotated[bool, typer.Option("--list", help="Print the catalogue and run nothing.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json_output: JsonOutput = False,
 ) -> None:
     """Break RoboCache in every way of the catalogue; exit code 1 if one goes unnoticed, or for the wrong reason."""
     from robocache.stress.kill_matrix import pairs, run_matrix
