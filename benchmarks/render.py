@@ -12,11 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import stress, trials
+from benchmarks import engine, stress, trials
 from robocache.benchmarks import chart, results, tables
 from robocache.errors import RoboCacheError
 
 ROOT = Path(__file__).resolve().parents[1]
+FILLED = ("benchmarks", "lerobot", "loader", "stress")
 NAMES = {"cuda": "gpu", "cpu": "cpu"}
 
 
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; say what is not up to date")
     options = parser.parse_args(arguments)
     paths = options.results or sorted((ROOT / "benchmarks" / "results").glob("ops_*.json"))
-    documents = options.document or [ROOT / "README.md", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "stress.md"]
+    documents = options.document or [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in FILLED)]
     try:
         texts = rendered(paths, documents, options.charts)
     except (RoboCacheError, OSError) as error:
@@ -48,7 +49,7 @@ def rendered(paths: list[Path], documents: list[Path], charts: Path) -> dict[Pat
     """What each file should hold."""
     texts: dict[Path, str] = {}
     folder = ROOT / "benchmarks" / "results"
-    blocks = trials.blocks(folder) | stress.blocks(folder)
+    blocks = trials.blocks(folder) | stress.blocks(folder) | engine.blocks(folder)
     for device, result in latest(paths).items():
         texts[charts / f"benchmarks_{NAMES[device]}.svg"] = chart.chart(result)
         blocks |= tables.blocks(result)

@@ -163,6 +163,11 @@ KNOWN_BLOCKS = (
     "verdicts",
     "detectable",
     "end_to_end",
+    "loader",
+    "windows",
+    "mcap",
+    "voxel_grid",
+    "soak",
 )
 
 
