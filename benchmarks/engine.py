@@ -31,18 +31,16 @@ def blocks(results: Path) -> dict[str, str]:
 def _loader(result: dict[str, Any]) -> str:
     rows = []
     for case in result["cases"]:
-        goal = (
-            ""
-            if case["goal"] is None
-            else f"{case['goal']:.0f}x" + ("" if case["ratio"] >= case["goal"] else ", missed")
-        )
+        goal = "" if case["goal"] is None else f"{case['goal']:.0f}x"
+        if case["goal"] is not None and case["ratio"] < case["goal"]:
+            goal += ", missed"
         peak = f"{case['robocache_peak_bytes'] / MEGA:.0f} / {case['lerobot_peak_bytes'] / MEGA:.0f} MB"
         rows.append((case["name"], f"{case['ratio']:.{1 if case['ratio'] < 10 else 0}f}x", goal, peak))
     header = (f"{result['dataset']['frames']} frames", "LeRobot takes", "goal", "peak memory, ours / LeRobot's")
     settings = result["settings"]
     caption = (
-        f"{result['machine']['cpu']}, {result['machine']['cores']} cores; load {result['load_average'][0]:.1f}; medians of "
-        f"{settings['repetitions']} runs in turn; {result['date'][:10]}, commit {result['commit'][:12]}."
+        f"{result['machine']['cpu']}, {result['machine']['cores']} cores; load {result['load_average'][0]:.1f}; "
+        f"medians of {settings['repetitions']} runs in turn; {result['date'][:10]}, commit {result['commit'][:12]}."
     )
     return markdown((header, rows), caption)
 
@@ -82,15 +80,10 @@ def _voxel_grid(result: dict[str, Any]) -> str:
 
 
 def _soak(result: dict[str, Any]) -> str:
-    rows = [
-        (
-            f"`{each['counter']}`",
-            each["outcome"],
-            f"{each['per_iteration'] + 0.0:.2f}".replace("-0.00", "0.00"),
-            each["why"],
-        )
-        for each in result["verdicts"]
-    ]
+    rows = []
+    for each in result["verdicts"]:
+        gained = f"{each['per_iteration']:.2f}".replace("-0.00", "0.00")
+        rows.append((f"`{each['counter']}`", each["outcome"], gained, each["why"]))
     measured = result["measured"]
     caption = (
         f"{result['outcome']} after {result['iterations']} batches, {measured['epochs']} epochs and "

@@ -82,13 +82,8 @@ def test_the_burn_in_finds_an_operation_that_keeps_writing_to_its_result(monkeyp
 )
 def test_the_burn_in_finds_a_leak_in_150_readings(kind, counter, times):
     """One object an iteration is within the budget of a day where a machine makes fewer than 20 iterations a second."""
-
-    def several():
-        for _ in range(times):
-            leak()
-
     with Leak(kind) as leak:
-        lines, report = burn_in_of_150_readings(several)
+        lines, report = burn_in_of_150_readings(lambda: [leak() for _ in range(times)])
     assert f"FAIL {counter}" in " ".join(report.problems)
     assert lines[-1].startswith("✗ Burn-in failed after ")
 
