@@ -24,7 +24,7 @@ def gpu(monkeypatch):
         kernel = {(1,): lambda *arguments, **options: SimpleNamespace(asm={})}
         prepared = launch.PreparedKernel(kernel, 1, (0,), (), {})
         tensor = torch.zeros(8)
-        return lambda: prepared.launch((tensor,), [1 << 20], 0)
+        return lambda: prepared.launch((tensor,), 0)
 
     monkeypatch.setattr(installation, "_small_call", small_call)
 

@@ -17,7 +17,7 @@ if not HAS_GPU:
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is first imported, so before robocache is
 
 import robocache as rc  # noqa: E402
-from robocache.ops import native_library  # noqa: E402
+from robocache.ops import direct_launch, native_library, recent_calls  # noqa: E402
 from robocache.policies import Angle, Linear, Nearest, Previous, Slerp  # noqa: E402
 
 MUST_HAVE_GPU = os.environ.get("ROBOCACHE_REQUIRE_GPU") == "1"
@@ -287,3 +287,12 @@ def assert_same_bits():
         assert not different.any(), f"{actual[different]} is not {expected[different]}"
 
     return check
+
+
+@pytest.fixture(params=["quick", "python"])
+def both_ways_to_recall(request, monkeypatch):
+    """Calls are known again by `_native/python/quick.c`, and by the Python that stands in where that was not built."""
+    if request.param == "python":
+        monkeypatch.setattr(recent_calls, "recall", recent_calls.recall_in_python)
+    elif direct_launch.QUICK is None:
+        pytest.skip(direct_launch.QUICK_PROBLEM)

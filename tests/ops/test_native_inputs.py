@@ -138,5 +138,6 @@ def test_installing_without_a_compiler_succeeds_and_says_so(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "robocache._native.librobocache" in done.stderr
+    assert "robocache._native.quick" in done.stderr
     assert "no-such-compiler" in done.stderr
     assert not list(tmp_path.rglob("*.so"))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import robocache as rc
-from robocache.ops import allocation, launch, plans, recent_calls, resample_trajectories
+from robocache.ops import allocation, plans, recent_calls, resample_trajectories
 from robocache.ops.fuse_multimodal import reference
 from robocache.policies import Linear, Nearest, Previous
 
@@ -153,6 +153,19 @@ def test_an_allocator_gives_what_torch_empty_gives(shape, kernel_device, monkeyp
         allocation._problem.cache_clear()
 
 
+def direct(launched, current_device):
+    """Stands for a direct launch: notes its pointers, where it would enqueue."""
+
+    def enqueue(device, items):
+        pointers = [one if isinstance(one, int) else one.data_ptr() for one in items]
+        if device != current_device or any(pointer % 16 for pointer in pointers):
+            return False
+        launched.append(tuple(pointers))
+        return True
+
+    return enqueue
+
+
 WAYS = [(False, None), (True, None), (False, (0,)), (True, (0, 2)), (True, (0, 1, 2))]
 
 
@@ -179,8 +192,7 @@ def test_the_kernel_gets_its_tensors_in_its_order(with_valid, counted, is_sliced
         assert (valid is not None) is with_valid
         assert valid is None or torch.equal(valid.cpu(), wanted_valid)
     launched = []
-    monkeypatch.setattr(plan._kernel, "_direct", lambda device, *pointers: launched.append(pointers))
-    monkeypatch.setattr(launch, "_current_device", targets.get_device)
+    monkeypatch.setattr(plan._kernel, "_direct", direct(launched, targets.get_device()))
     out, valid = plan(tensors)
     there = [targets if length is None else length for length in lengths]
     last = (targets, targets if valid is None else valid, out)
@@ -201,13 +213,12 @@ def test_a_bound_plan_is_launched_again_with_the_same_pointers(kernel_device, mo
     plan = kernels.FusePlan(*([one] for one in tensors[:2]), tensors[2], [Linear()], [None], with_valid=True)
     into = plan(tensors)
     again, launched = plan.bound(tensors, into), []
-    monkeypatch.setattr(plan._kernel, "_direct", lambda device, *pointers: launched.append(pointers))
-    monkeypatch.setattr(launch, "_current_device", tensors[0].get_device)
+    monkeypatch.setattr(plan._kernel, "_direct", direct(launched, tensors[0].get_device()))
     again()
     data, times, targets = (one.data_ptr() for one in tensors)
     assert launched == [(data, times, targets, targets, into[1].data_ptr(), into[0].data_ptr())]
     into[0].zero_()
-    monkeypatch.setattr(launch, "_current_device", lambda: tensors[0].get_device() + 1)
+    monkeypatch.setattr(plan._kernel, "_direct", direct(launched, tensors[0].get_device() + 1))
     again()
     assert len(launched) == 1
     torch.testing.assert_close(into[0], rc.resample_trajectories(*tensors, backend="pytorch"))

@@ -25,7 +25,7 @@ def caches():
 
 
 @pytest.fixture(autouse=True)
-def way(monkeypatch, ordinary_algorithms):
+def way(monkeypatch, ordinary_algorithms, both_ways_to_recall):
     """Which way the last call went: recalled, found, planned, or "full" where nothing was remembered for it."""
     for cache in caches():
         cache.clear()

@@ -15,6 +15,7 @@ from robocache.errors import RoboCacheError
 from robocache.ops import backends
 from robocache.ops.allocation import allocation_problems
 from robocache.ops.backends import OPERATIONS
+from robocache.ops.direct_launch import QUICK_PROBLEM
 from robocache.ops.fuse_multimodal import cases as fuse_cases
 from robocache.ops.fuse_multimodal import fuse_multimodal
 from robocache.ops.fuse_multimodal import reference as fuse_reference
@@ -81,9 +82,9 @@ def check_installation() -> dict[str, Any]:
 
 
 def call_problems() -> list[str]:
-    """Why a call costs more than it could on another PyTorch; empty when it does not."""
-    problem = guard_problem()
-    return [*([] if problem is None else [problem]), *allocation_problems()]
+    """Why a call costs more than it could on another PyTorch or installation; empty when it does not."""
+    problems = [problem for problem in (guard_problem(), QUICK_PROBLEM) if problem is not None]
+    return problems + allocation_problems()
 
 
 def try_launches() -> dict[str, str]:

@@ -8,37 +8,26 @@ profiler's hooks are installed, the public path is taken, and `check_installatio
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import re
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from robocache.ops.direct_launch import DirectLaunch, direct_launch, driver
+
 _ENTRY = re.compile(r"\.entry\s+\w+\s*\((.*?)\)", re.DOTALL)
 _PARAMETER = re.compile(r"\.param\s+\.([usbf])(\d+)")
-_INVALID_CONTEXT = 201
-_ALIGNED = 15  # Triton compiles for pointers that are multiples of 16 bytes, or not
-_WARP = 32
+_ALIGNED = 16
 _HOPPER, _GRAPHS_OVERLAP = (9, 0), (12, 3)
 _PROBLEMS: set[str] = set()
-_pointer = Tensor.data_ptr
-# PyTorch's own, without the wrappers around them: they are called at every launch. Absent from builds without CUDA.
-_current_device: Callable[[], int] = getattr(torch._C, "_cuda_getDevice", lambda: -1)  # noqa: SLF001
-_current_stream: Callable[[int], int] = getattr(torch._C, "_cuda_getCurrentRawStream", lambda _: 0)  # noqa: SLF001
 
 
 def launch_problems() -> list[str]:
     """Why kernels launched so far could not take the direct path; empty when all could."""
     return sorted(_PROBLEMS)
-
-
-@functools.cache
-def _driver() -> ctypes.CDLL:
-    return ctypes.CDLL("libcuda.so.1")
 
 
 @functools.cache
@@ -76,40 +65,46 @@ class PreparedKernel:
     ) -> None:
         self._kernel, self._grid, self._groups = kernel, grid, groups
         self._numbers, self._options = numbers, options
-        self._direct: _DirectLaunch | None = None
+        self._direct: DirectLaunch | None = None
         self._is_settled = False
 
     def __call__(self, *tensors: Tensor) -> None:
         """Enqueue on the current stream of the tensors' device, which need not be the current one."""
-        self.launch(tensors, [*map(_pointer, tensors)], tensors[-1].get_device())
+        device = tensors[-1].get_device()
+        if not self.relaunch(tensors, device):
+            self.launch(tensors, device)
 
-    def launch(self, tensors: Sequence[Tensor], pointers: Sequence[int], device: int) -> None:
-        """The same, for a caller that knows the tensors' pointers and the index of their device already."""
-        is_aligned = are_aligned(pointers)
-        if is_aligned and self.relaunch(pointers, device):
-            return
-        with torch.cuda.device_of(tensors[-1]):  # type: ignore[no-untyped-call]  # Triton takes the current device
-            compiled = self._kernel[(self._grid,)](*self._grouped(tensors), *self._numbers, **self._options)
-        if is_aligned and device >= 0 and not self._is_settled:
-            flat: list[int] = []
-            for number in self._numbers:
-                flat += number if isinstance(number, tuple) else (number,)
-            self._direct = _direct_launch(compiled, self._grid, len(pointers), flat)
-            self._is_settled = True
-
-    def relaunch(self, pointers: Sequence[int], device: int) -> bool:
-        """Enqueue directly what was launched before, with other pointers; False, and nothing done, where it cannot be.
+    def relaunch(self, items: tuple[Tensor | int, ...], device: int) -> bool:
+        """Enqueue directly what was launched before; False, and nothing done, where it cannot be.
 
         Args:
-            pointers: Those of the tensors that `launch` would take, all of them aligned.
+            items: The tensors that `launch` would take, in any dtype, or the pointers to them.
             device: The index of the device that they are on.
         """
         direct = self._direct
-        # 0.1 us to ask for the current device; a guard that sets and restores it takes 1 us.
-        if direct is None or _current_device() != device:
+        if direct is None:
             return False
-        direct(device, *pointers)
-        return True
+        is_enqueued = direct(device, items)
+        if is_enqueued is None:  # this thread has not used the device yet
+            torch.cuda.set_device(device)
+            is_enqueued = direct(device, items)
+        return is_enqueued is True
+
+    def launch(self, tensors: Sequence[Tensor], device: int) -> None:
+        """Enqueue as Triton does, and look at whether it can be done directly the next time.
+
+        Args:
+            tensors: All that the kernel points to.
+            device: The index of the device that they are on, negative on a CPU.
+        """
+        with torch.cuda.device_of(tensors[-1]):  # type: ignore[no-untyped-call]  # Triton takes the current device
+            compiled = self._kernel[(self._grid,)](*self._grouped(tensors), *self._numbers, **self._options)
+        if device >= 0 and not self._is_settled and are_aligned(tensors):
+            flat: list[int] = []
+            for number in self._numbers:
+                flat += number if isinstance(number, tuple) else (number,)
+            self._direct = _direct_launch(compiled, self._grid, len(tensors), flat)
+            self._is_settled = True
 
     def _grouped(self, tensors: Sequence[Tensor]) -> list[Tensor | tuple[Tensor, ...]]:
         # Triton knows no bool tensors in memory; a byte is the same.
@@ -122,93 +117,18 @@ class PreparedKernel:
         return arguments
 
 
-def are_aligned(pointers: Sequence[int]) -> bool:
-    """Whether a kernel that was compiled for aligned pointers may be launched with these."""
-    together = 0
-    for pointer in pointers:
-        together |= pointer
-    return not together & _ALIGNED
+def are_aligned(tensors: Sequence[Tensor]) -> bool:
+    """Whether Triton compiles for such pointers as for any that are multiples of 16 bytes."""
+    return all(tensor.data_ptr() % _ALIGNED == 0 for tensor in tensors)
 
 
-class _Attribute(ctypes.Structure):
-    """CUlaunchAttribute: what it is, and 64 bytes for its value."""
-
-    _fields_ = (("id", ctypes.c_int), ("padding", ctypes.c_int), ("value", ctypes.c_int), ("rest", ctypes.c_int * 15))
-
-
-_OVERLAPS = _Attribute(id=6, value=1)  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION: allowed
-# CUlaunchConfig: grid, block and shared memory; a gap; stream, attributes and their number.
-_SIZES = struct.Struct("<7I")
-_STREAM_AT, _POINTERS_AT = 32, 56
-
-
-class _DirectLaunch:
-    """One compiled kernel, one grid, and its numbers in place.
-
-    Argument buffers are taken from a pool for the time of a call, so that threads, and calls from within calls, never
-    share one. A buffer is the driver's launch configuration, then the kernel's parameters.
-    """
-
-    def __init__(self, compiled: Any, grid: int, pointers: int, numbers: Sequence[int]) -> None:  # noqa: ANN401
-        metadata = compiled.metadata
-        self._compiled = compiled  # keeps the module loaded
-        self._function = ctypes.c_void_p(compiled.function)
-        self._sizes = (grid, 1, 1, metadata.num_warps * _WARP, 1, 1, metadata.shared)
-        self._attributes = (ctypes.addressof(_OVERLAPS), 1) if metadata.launch_pdl else (0, 0)
-        self._pack = struct.Struct(f"<{3 + pointers}Q").pack_into
-        self._count = pointers
-        self._numbers = tuple(numbers)
-        self._slots = len(_parameters(compiled))
-        self._pool: list[tuple[Any, Any, Any]] = []
-        self._launch = _driver().cuLaunchKernelEx
-
-    def _new_buffer(self) -> tuple[Any, Any, Any]:
-        values = ctypes.create_string_buffer(_POINTERS_AT + 8 * self._slots)
-        _SIZES.pack_into(values, 0, *self._sizes)
-        struct.pack_into(f"<{len(self._numbers)}q", values, _POINTERS_AT + 8 * self._count, *self._numbers)
-        start = ctypes.addressof(values)
-        parameters = (start + _POINTERS_AT + 8 * slot for slot in range(self._slots))
-        return values, ctypes.c_void_p(start), (ctypes.c_void_p * self._slots)(*parameters)
-
-    def __call__(self, device: int, *pointers: int) -> None:
-        """Enqueue the kernel on the current stream of the device, which must be the current one."""
-        try:
-            buffer = self._pool.pop()
-        except IndexError:
-            buffer = self._new_buffer()
-        self._pack(buffer[0], _STREAM_AT, _current_stream(device), *self._attributes, *pointers)
-        code = self._launch(buffer[1], self._function, buffer[2], None)
-        if code == _INVALID_CONTEXT:  # this thread has not used the device yet
-            torch.cuda.set_device(device)
-            code = self._launch(buffer[1], self._function, buffer[2], None)
-        self._pool.append(buffer)
-        if code:
-            raise RuntimeError(f"cuLaunchKernelEx failed with CUDA error {code}")
-
-
-def fill_zero(tensor: Tensor) -> None:
-    """Enqueue zeros for a contiguous tensor on the current stream of its device."""
-    device = tensor.get_device()
-    if device < 0 or _current_device() != device:
-        tensor.zero_()
-        return
-    stream = ctypes.c_void_p(_current_stream(device))
-    arguments = (ctypes.c_uint64(tensor.data_ptr()), ctypes.c_ubyte(0), ctypes.c_size_t(tensor.nbytes), stream)
-    code = _driver().cuMemsetD8Async(*arguments)
-    if code == _INVALID_CONTEXT:  # this thread has not used the device yet
-        torch.cuda.set_device(device)
-        code = _driver().cuMemsetD8Async(*arguments)
-    if code:
-        raise RuntimeError(f"cuMemsetD8Async failed with CUDA error {code}")
-
-
-def _direct_launch(compiled: Any, grid: int, pointers: int, numbers: Sequence[int]) -> _DirectLaunch | None:  # noqa: ANN401
+def _direct_launch(compiled: Any, grid: int, pointers: int, numbers: Sequence[int]) -> DirectLaunch | None:  # noqa: ANN401
     """A direct launch of what `kernel[grid](...)` returned, or None where the public path must be kept."""
     problem = _problem(compiled, grid, pointers, numbers)
     if problem is not None:
         _PROBLEMS.add(problem)
         return None
-    return _DirectLaunch(compiled, grid, pointers, numbers)
+    return direct_launch(compiled, grid, (pointers, len(_parameters(compiled))), numbers)
 
 
 def _parameters(compiled: Any) -> list[int]:  # noqa: ANN401
@@ -236,7 +156,7 @@ def _problem(compiled: Any, grid: int, pointers: int, numbers: Sequence[int]) ->
         return "this Triton lays out kernel parameters in another way"
     if grid >= 2**31:
         return "a grid of 2**31 programs or more"
-    if not hasattr(_driver(), "cuLaunchKernelEx"):
+    if not hasattr(driver(), "cuLaunchKernelEx"):
         return "the driver is older than CUDA 11.8"
     return _hooks()
 

@@ -8,12 +8,15 @@ they are tried out when this module is imported; where they do not behave, every
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 from torch.overrides import has_torch_function
+
+from robocache.ops.direct_launch import QUICK
 
 RECENT = 4  # calls an operation; a failed comparison costs a tenth of a microsecond
 
@@ -34,19 +37,14 @@ class RecentCalls(Generic[Found]):
             how: All arguments that are not tensors, and which of the tensors are absent; compared by value.
             tensors: Those that are there; that they are tensors need not have been checked.
         """
-        if not self._recent or has_torch_function(tensors):
+        if not self._recent:
             return None
         try:
-            for one in tensors:
-                if one.is_nested:  # it has no strides, and to ask a guard for them would end the process
-                    return None
-            for wanted, accepts, found in self._recent:
-                if wanted == how and accepts(*tensors):
-                    return found
+            known: Found | None = recall(self._recent, how, tensors)
         except (AttributeError, RuntimeError, TypeError, ValueError):
             # An array for a tensor, a list for a policy: the full checks have the words for it.
             return None
-        return None
+        return known
 
     def remember_recent(self, how: object, tensors: tuple[Tensor, ...], found: Found) -> None:
         """Keep what was found for a call that was neither traced, nor transformed, nor differentiated."""
@@ -59,6 +57,28 @@ class RecentCalls(Generic[Found]):
     def clear(self) -> None:
         """Forget all calls."""
         self._recent = ()
+
+
+def recall_in_python(recent: tuple[tuple[object, _Accepts, Any], ...], how: object, tensors: tuple[Tensor, ...]) -> Any:  # noqa: ANN401
+    """What `recall` of `_native/python/quick.c` gives, where that is not there.
+
+    Args:
+        recent: Calls, what accepts tensors like theirs, and what was found for them.
+        how: All arguments of a call that are not tensors.
+        tensors: Those that are.
+    """
+    if has_torch_function(tensors):
+        return None
+    for one in tensors:
+        if one.is_nested:  # it has no strides, and to ask a guard for them would end the process
+            return None
+    for wanted, accepts, found in recent:
+        if wanted == how and accepts(*tensors):
+            return found
+    return None
+
+
+recall: Callable[..., Any] = recall_in_python if QUICK is None else functools.partial(QUICK.recall, Tensor)
 
 
 def guard_problem() -> str | None:

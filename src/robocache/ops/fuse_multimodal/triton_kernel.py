@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from robocache.ops.allocation import allocator
-from robocache.ops.launch import PreparedKernel, are_aligned
+from robocache.ops.launch import PreparedKernel
 from robocache.ops.triton_block import (
     NUMBERS_PER_STREAM,
     Spec,
@@ -114,11 +114,9 @@ class FusePlan:
         if kernel is not None:
             if self._needs_copies:
                 tensors = _readable(tensors)
-            tensors += (out,) if valid is None else (out, valid)
-            pointers = [*map(_pointer, tensors)]
-            ordered = self._order(pointers)
-            if not (are_aligned(pointers) and kernel.relaunch(ordered, self._index)):
-                kernel.launch(self._order(tensors), ordered, self._index)
+            ordered = self._order(tensors + ((out,) if valid is None else (out, valid)))
+            if not kernel.relaunch(ordered, self._index):
+                kernel.launch(ordered, self._index)
         return out, valid
 
     def bound(self, tensors: tuple[Tensor, ...], into: tuple[Tensor, Tensor]) -> Callable[[], object]:
@@ -133,17 +131,13 @@ class FusePlan:
         if self._needs_copies:
             return launch
         taken = order((*tensors, *into))
-        pointers, relaunch = tuple(map(_pointer, taken)), kernel.relaunch
-        is_aligned = are_aligned(pointers)
+        pointers, relaunch = tuple(map(Tensor.data_ptr, taken)), kernel.relaunch
 
         def again() -> None:
-            if not (is_aligned and relaunch(pointers, index)):
-                kernel.launch(taken, pointers, index)
+            if not relaunch(pointers, index):
+                kernel.launch(taken, index)
 
         return again
-
-
-_pointer = Tensor.data_ptr
 
 
 def flat(

@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from robocache.ops.allocation import allocator
-from robocache.ops.launch import PreparedKernel, are_aligned, can_overlap
+from robocache.ops.launch import PreparedKernel, can_overlap
 
 # Words that a program of one warp copies: 16 a thread, so that many loads are on their way at once. Windows that are
 # smaller get smaller programs, of which more are at work.
@@ -91,10 +91,7 @@ class WindowPlan:
         kernel = self._kernel
         if kernel is not None:
             packed, starts, ends = tensors[0], tensors[1], tensors[-1]
-            pointers = [packed.data_ptr(), starts.data_ptr(), ends.data_ptr(), out.data_ptr()]
-            if not (are_aligned(pointers) and kernel.relaunch(pointers, self._index)):
+            if not kernel.relaunch((packed, starts, ends, out), self._index):
                 word = self._word
-                kernel.launch(
-                    (packed.view(-1).view(word), starts, ends, out.view(-1).view(word)), pointers, self._index
-                )
+                kernel.launch((packed.view(-1).view(word), starts, ends, out.view(-1).view(word)), self._index)
         return out

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robocache.ops.launch import PreparedKernel, fill_zero
+from robocache.ops.direct_launch import fill_zero
+from robocache.ops.launch import PreparedKernel
 from robocache.ops.triton_voxel import SUM
 from robocache.ops.voxelize_pointcloud import triton_tiles
 

@@ -14,7 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from robocache.ops.launch import PreparedKernel, fill_zero
+from robocache.ops.direct_launch import fill_zero
+from robocache.ops.launch import PreparedKernel
 from robocache.ops.plans import LIMIT
 from robocache.ops.triton_voxel import MAX, MEAN, MIN, OCCUPANCY, SUM, from_key, to_key, voxel_numbers
 from robocache.ops.voxelize_pointcloud.reference import GridSize, Triple

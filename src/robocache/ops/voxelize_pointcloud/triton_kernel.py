@@ -19,7 +19,8 @@ import triton.language as tl
 from torch import Tensor
 
 from robocache.ops.allocation import allocator
-from robocache.ops.launch import PreparedKernel, can_overlap, fill_zero
+from robocache.ops.direct_launch import fill_zero
+from robocache.ops.launch import PreparedKernel, can_overlap
 from robocache.ops.limits import number_bits, runtime_halves, runtime_number
 from robocache.ops.triton_search import first_step
 from robocache.ops.triton_voxel import COUNT, MAX, MEAN, MIN, OCCUPANCY, SUM, from_key, to_key, voxel_numbers
