@@ -241,6 +241,7 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
         ascending = rows[order]
         episodes = np.searchsorted(starts, ascending, side="right") - 1
         cuts = [*np.flatnonzero(np.diff(episodes, prepend=-1)).tolist(), len(rows)]
+        self.frames.prepare(camera, [self.places[number] for number in episodes[cuts[:-1]].tolist()])
         for first, end in pairwise(cuts):
             number = int(episodes[first])
             of_episode = ascending[first:end] - starts[number]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import mmap
+import os
 import weakref
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from torch.utils.data import get_worker_info
 
 from robocache.cache import Contents, Shard, ShardKey, ShardStore, shard_key
 from robocache.errors import DamagedRecordingError, RecordingNotFoundError
@@ -25,6 +29,7 @@ Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 VERSION = 1  # of the frames in a shard: another way to decode or resize needs another
 CHUNK_BYTES = 16 * 2**20  # of decoded frames on their way into a batch or a shard
+BUILD_BYTES = 256 * 2**20  # of episodes that are decoded side by side; one alone may have more
 MAX_OPEN_SHARDS = 64  # each holds a file descriptor
 MAX_RESIDENT_BYTES = 8 * 2**20  # of frames copied: the system maps several times as many pages around them
 
@@ -41,6 +46,15 @@ class FrameSource(Protocol):
             rows: [frame] of the episode, ascending; the same one may be there several times.
             out: [image, 3, height, width], written: uint8, or float32 from 0 to 1.
             places: [frame] which image of `out` each becomes.
+        """
+        ...
+
+    def prepare(self, camera: str, episodes: Sequence[int]) -> None:
+        """Do ahead what `copy` would do for the first frame of each of these episodes.
+
+        Args:
+            camera: The feature.
+            episodes: Their places in the metadata's `episodes`, each once.
         """
         ...
 
@@ -86,6 +100,9 @@ class DecodedFrames:
         feature = self._meta.features[camera]
         height, width = (side for side in feature["shape"] if side != 3) if 3 in feature["shape"] else (0, 0)
         return height, width
+
+    def prepare(self, camera: str, episodes: Sequence[int]) -> None:
+        """Nothing: every frame is decoded when it is asked for."""
 
     def copy(self, camera: str, episode: int, rows: Int64, out: Images | Floats, places: Int64) -> None:
         """Copy frames; see `FrameSource`."""
@@ -161,6 +178,25 @@ class CachedFrames:
         self._resident_bytes += len(rows) * frames[:1].nbytes
         self._release()
 
+    def prepare(self, camera: str, episodes: Sequence[int]) -> None:
+        """Decode the episodes that the cache does not hold side by side, each in a thread that ends with the call."""
+        new = [episode for episode in episodes if (camera, episode) not in self._keys]
+        if len(new) < 2:
+            return
+        keys = {episode: self.key(camera, episode) for episode in new}
+        store = ShardStore(self._folder, self._limit_bytes)
+        missing = [episode for episode in new if not store.contains(keys[episode])]
+        if len(missing) < 2:
+            return
+
+        def build(episode: int) -> None:
+            store.get_or_build(keys[episode], lambda: self._build(camera, episode)).close()
+            self._keys[camera, episode] = keys[episode]
+
+        longest_bytes = max(self._meta.dataset.episodes[episode].length for episode in missing) * 3 * prod(self._size)
+        with ThreadPoolExecutor(_threads(longest_bytes), thread_name_prefix="robocache-frames") as pool:
+            deque(pool.map(build, missing), maxlen=0)
+
     def episode(self, camera: str, episode: int) -> Images:
         """All frames of an episode, [frame, 3, height, width], as they lie in the cache; decoded if need be.
 
@@ -219,3 +255,11 @@ class CachedFrames:
         frames = np.empty((len(rows), 3, *self._size), np.uint8)
         self._decoded.copy(camera, episode, rows, frames, rows)
         return Contents({"frames": frames}, {"camera": camera, "episode": episode})
+
+
+def _threads(episode_bytes: int) -> int:
+    """How many episodes are decoded at once: a DataLoader's workers are side by side already."""
+    if get_worker_info() is not None:
+        return 1
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(processors, BUILD_BYTES // max(1, episode_bytes)))
