@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robocache.cache import ShardStore
-from robocache.integrations import lerobot_frames
+from robocache.integrations import lerobot_cached_frames
 from robocache.integrations.lerobot import LeRobotDataset
 
 from .conftest import CAMERA, LENGTHS  # noqa: TID252 -- tests are not an installed package
@@ -26,10 +26,12 @@ def test_the_episodes_of_a_batch_are_decoded_side_by_side(small, tmp_path, monke
     """Fails when they are decoded one after the other: with a pool of one thread, the first waits for the second."""
     one_by_one = cached(small, tmp_path / "one")
     expected = torch.stack([one_by_one[row][CAMERA] for row in range(24)])
-    monkeypatch.setattr(lerobot_frames.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(lerobot_cached_frames.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     together = threading.Barrier(len(LENGTHS), timeout=30)
-    original = lerobot_frames.CachedFrames._build
-    monkeypatch.setattr(lerobot_frames.CachedFrames, "_build", lambda *a: (together.wait() and None) or original(*a))
+    original = lerobot_cached_frames.CachedFrames._build
+    monkeypatch.setattr(
+        lerobot_cached_frames.CachedFrames, "_build", lambda *a: (together.wait() and None) or original(*a)
+    )
     assert torch.equal(cached(small, tmp_path / "cache").batch(range(24))[CAMERA], expected)
     assert not frame_threads()
     names = [
@@ -41,10 +43,10 @@ def test_the_episodes_of_a_batch_are_decoded_side_by_side(small, tmp_path, monke
 
 def test_large_episodes_are_decoded_one_by_one(small, tmp_path, monkeypatch):
     """Fails when the bound on what is decoded at once is ignored."""
-    monkeypatch.setattr(lerobot_frames.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
-    monkeypatch.setattr(lerobot_frames, "BUILD_BYTES", 2 * 3 * SIZE[0] * SIZE[1] * max(LENGTHS) - 1)
+    monkeypatch.setattr(lerobot_cached_frames.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(lerobot_cached_frames, "BUILD_BYTES", 2 * 3 * SIZE[0] * SIZE[1] * max(LENGTHS) - 1)
     busy = threading.Lock()
-    original = lerobot_frames.CachedFrames._build
+    original = lerobot_cached_frames.CachedFrames._build
 
     def alone(*arguments):
         assert busy.acquire(blocking=False)
@@ -53,15 +55,15 @@ def test_large_episodes_are_decoded_one_by_one(small, tmp_path, monkeypatch):
         finally:
             busy.release()
 
-    monkeypatch.setattr(lerobot_frames.CachedFrames, "_build", alone)
+    monkeypatch.setattr(lerobot_cached_frames.CachedFrames, "_build", alone)
     cached(small, tmp_path / "cache").batch(range(24))
     assert len(ShardStore(tmp_path / "cache").ls()) == len(LENGTHS)
 
 
 def test_an_episode_that_fails_leaves_no_thread_and_can_be_asked_for_again(small, tmp_path, monkeypatch):
     """Fails when an error in a thread is lost, or the others are not waited for."""
-    monkeypatch.setattr(lerobot_frames.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
-    original = lerobot_frames.CachedFrames._build
+    monkeypatch.setattr(lerobot_cached_frames.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    original = lerobot_cached_frames.CachedFrames._build
 
     def failing(self, camera, episode):
         if episode == 1:
@@ -70,7 +72,7 @@ def test_an_episode_that_fails_leaves_no_thread_and_can_be_asked_for_again(small
 
     dataset = cached(small, tmp_path / "cache")
     with monkeypatch.context() as patched:
-        patched.setattr(lerobot_frames.CachedFrames, "_build", failing)
+        patched.setattr(lerobot_cached_frames.CachedFrames, "_build", failing)
         with pytest.raises(OSError, match="the disk is broken"):
             dataset.batch(range(24))
     assert not frame_threads()
