@@ -8,6 +8,7 @@ import torch
 from robocache.cache import ShardStore
 from robocache.integrations import lerobot_cached_frames
 from robocache.integrations.lerobot import LeRobotDataset
+from robocache.integrations.lerobot_frames import DecodedFrames
 
 from .conftest import CAMERA, LENGTHS  # noqa: TID252 -- tests are not an installed package
 
@@ -41,12 +42,12 @@ def test_the_episodes_of_a_batch_are_decoded_side_by_side(small, tmp_path, monke
     assert names[0] == names[1]
 
 
-def test_large_episodes_are_decoded_one_by_one(small, tmp_path, monkeypatch):
-    """Fails when the bound on what is decoded at once is ignored."""
+def test_episodes_decoded_at_once_are_bounded(small, tmp_path, monkeypatch):
+    """Fails when every processor of a large machine decodes an episode."""
     monkeypatch.setattr(lerobot_cached_frames.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
-    monkeypatch.setattr(lerobot_cached_frames, "BUILD_BYTES", 2 * 3 * SIZE[0] * SIZE[1] * max(LENGTHS) - 1)
+    monkeypatch.setattr(lerobot_cached_frames, "MAX_BUILDERS", 1)
     busy = threading.Lock()
-    original = lerobot_cached_frames.CachedFrames._build
+    original = DecodedFrames.read
 
     def alone(*arguments):
         assert busy.acquire(blocking=False)
@@ -55,9 +56,23 @@ def test_large_episodes_are_decoded_one_by_one(small, tmp_path, monkeypatch):
         finally:
             busy.release()
 
-    monkeypatch.setattr(lerobot_cached_frames.CachedFrames, "_build", alone)
+    monkeypatch.setattr(DecodedFrames, "read", alone)
     cached(small, tmp_path / "cache").batch(range(24))
     assert len(ShardStore(tmp_path / "cache").ls()) == len(LENGTHS)
+
+
+def test_pieces_of_an_episode_are_the_episode(small, tmp_path, monkeypatch):
+    """Fails when a piece is written twice, or in another's place."""
+    cached(small, tmp_path / "whole").batch(range(24))
+    monkeypatch.setattr(lerobot_cached_frames, "PIECE_BYTES", 3 * 3 * SIZE[0] * SIZE[1])
+    lengths, original = [], DecodedFrames.read
+    monkeypatch.setattr(DecodedFrames, "read", lambda *a: lengths.append(len(a[3])) or original(*a))
+    cached(small, tmp_path / "pieces").batch(range(24))
+    assert sorted(lengths) == [1] * 3 + [3] * 7
+    files = [sorted((tmp_path / folder / "shards").iterdir()) for folder in ("whole", "pieces")]
+    assert len(files[0]) == len(LENGTHS)
+    for one, other in zip(*files, strict=True):
+        assert (one.name, one.read_bytes()) == (other.name, other.read_bytes())
 
 
 def test_an_episode_that_fails_leaves_no_thread_and_can_be_asked_for_again(small, tmp_path, monkeypatch):

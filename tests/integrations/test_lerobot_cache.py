@@ -45,8 +45,8 @@ def test_cached_frames_are_those_decoded_and_resized(small, tmp_path):
 def test_a_second_epoch_decodes_nothing(small, tmp_path, monkeypatch):
     """Fails when an episode is decoded twice, here or in a later process."""
     decoded = []
-    original = lerobot_frames.DecodedFrames.copy
-    monkeypatch.setattr(lerobot_frames.DecodedFrames, "copy", lambda *a: decoded.append(len(a[3])) or original(*a))
+    original = lerobot_frames.DecodedFrames.read
+    monkeypatch.setattr(lerobot_frames.DecodedFrames, "read", lambda *a: decoded.append(len(a[3])) or original(*a))
     dataset = cached(small, tmp_path / "cache")
     for _ in range(2):
         for row in (23, 0, 8, 22, 1, 9):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import get_worker_info
 
-from robocache.cache import Contents, Shard, ShardKey, ShardStore, shard_key
+from robocache.cache import Contents, Pieces, Shard, ShardKey, ShardStore, shard_key
 from robocache.integrations.lerobot_frames import DecodedFrames, Floats, Images
 from robocache.integrations.lerobot_metadata import LeRobotDatasetMetadata
 from robocache.loader.gather import Runs, gather
@@ -22,7 +22,8 @@ from robocache.readers.limits import Limits
 from robocache.records import Int64
 
 VERSION = 1  # of the frames in a shard: another way to decode or resize needs another
-BUILD_BYTES = 256 * 2**20  # of episodes that are decoded side by side; one alone may have more
+PIECE_BYTES = 8 * 2**20  # of frames on their way into a shard
+MAX_BUILDERS = 8  # episodes that are decoded side by side; each takes a piece and a decoder's frames
 MAX_OPEN_SHARDS = 64  # each holds a file descriptor
 MAX_RESIDENT_BYTES = 8 * 2**20  # of frames copied: the system maps several times as many pages around them
 
@@ -130,8 +131,7 @@ class CachedFrames:
             store.get_or_build(keys[episode], lambda: self._build(camera, episode)).close()
             self._keys[camera, episode] = keys[episode]
 
-        longest_bytes = max(self._meta.dataset.episodes[episode].length for episode in missing) * 3 * prod(self._size)
-        with ThreadPoolExecutor(_threads(longest_bytes), thread_name_prefix="robocache-frames") as pool:
+        with ThreadPoolExecutor(min(_builders(), len(missing)), thread_name_prefix="robocache-frames") as pool:
             deque(pool.map(build, missing), maxlen=0)
 
     def episode(self, camera: str, episode: int) -> Images:
@@ -213,9 +213,14 @@ class CachedFrames:
         return shard_key([meta.root / meta.get_video_file_path(episode, camera)], description, f"lerobot-{VERSION}")
 
     def _build(self, camera: str, episode: int) -> Contents:
-        rows = np.arange(self._meta.dataset.episodes[episode].length)
-        frames = np.empty((len(rows), 3, *self._size), np.uint8)
-        self._decoded.copy(camera, episode, rows, frames, rows)
+        length = self._meta.dataset.episodes[episode].length
+        step = max(1, PIECE_BYTES // (3 * prod(self._size)))
+
+        def pieces() -> Iterator[Images]:
+            for start in range(0, length, step):
+                yield self._decoded.read(camera, episode, np.arange(start, min(start + step, length)))
+
+        frames = Pieces(np.dtype(np.uint8), (length, 3, *self._size), pieces)
         return Contents({"frames": frames}, {"camera": camera, "episode": episode})
 
 
@@ -223,9 +228,9 @@ def _address(frames: Images) -> int:
     return int(frames.__array_interface__["data"][0])
 
 
-def _threads(episode_bytes: int) -> int:
+def _builders() -> int:
     """How many episodes are decoded at once: a DataLoader's workers are side by side already."""
     if get_worker_info() is not None:
         return 1
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(processors, BUILD_BYTES // max(1, episode_bytes)))
+    return min(processors, MAX_BUILDERS)

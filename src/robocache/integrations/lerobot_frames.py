@@ -96,6 +96,25 @@ class DecodedFrames:
             out: [image, 3, height, width], written: uint8, or float32 from 0 to 1.
             places: [frame] which image of `out` each becomes.
         """
+        frames = self._video(camera, episode, (out.shape[2], out.shape[3]))
+        step = max(1, CHUNK_BYTES // out[:1].nbytes)
+        for first in range(0, len(rows), step):
+            part = slice(first, first + step)
+            found = frames.read(rows[part], size=self._size).transpose(0, 3, 1, 2)
+            out[places[part]] = found / np.float32(255) if out.dtype == np.float32 else found
+
+    def read(self, camera: str, episode: int, rows: Int64) -> Images:
+        """Frames of one episode, [frame, 3, height, width].
+
+        Args:
+            camera: The feature.
+            episode: Its place in the metadata's `episodes`.
+            rows: [frame] of the episode.
+        """
+        found = self._video(camera, episode, self.size(camera)).read(rows, size=self._size)
+        return found.transpose(0, 3, 1, 2)
+
+    def _video(self, camera: str, episode: int, sides: tuple[int, int]) -> VideoFrames:
         meta = self._meta
         path = meta.root / meta.get_video_file_path(episode, camera)
         if not path.is_file():
@@ -103,14 +122,10 @@ class DecodedFrames:
         shown_s = self.start_s(camera, episode) + np.arange(meta.dataset.episodes[episode].length) / meta.fps
         frames = VideoFrames(self._files, path, shown_s, 0.5 / meta.fps)
         height, width, _ = frames.shape if self._size is None else (*self._size, 3)
-        if (height, width) != out.shape[2:]:
-            problem = f"has frames of {width} x {height}, but meta/info.json says {out.shape[3]} x {out.shape[2]}"
+        if (height, width) != sides:
+            problem = f"has frames of {width} x {height}, but meta/info.json says {sides[1]} x {sides[0]}"
             raise DamagedRecordingError(path, problem, remedy=CHECK)
-        step = max(1, CHUNK_BYTES // (3 * height * width))
-        for first in range(0, len(rows), step):
-            part = slice(first, first + step)
-            found = frames.read(rows[part], size=self._size).transpose(0, 3, 1, 2)
-            out[places[part]] = found / np.float32(255) if out.dtype == np.float32 else found
+        return frames
 
     def start_s(self, camera: str, episode: int) -> float:
         """When an episode starts in its video file.
