@@ -13,7 +13,7 @@ import pytest
 
 import robocache
 from robocache.align import Align, From, Rate, align_episode
-from robocache.cache import ShardStore
+from robocache.cache import Pieces, ShardStore
 from robocache.cache.aligned import episode_arrays, episode_contents
 from robocache.cache.description import described
 from robocache.cache.manifest import shard_names
@@ -224,11 +224,15 @@ def test_distinct_images_are_decoded_once_in_chunks_at_training_size():
     aligned = align_episode(episode, SPEC)
     numbers = episode.streams["top"].values[aligned.images["top"].row, 0]
     contents = episode_contents(aligned)
+    assert frames.asked == []
+    arrays = {
+        name: np.concatenate([part.copy() for part in array.make()]) if isinstance(array, Pieces) else array
+        for name, array in contents.arrays.items()
+    }
     used = sorted(set(numbers.tolist()))
     assert [number for asked, _ in frames.asked for number in asked] == used
     assert {size for _, size in frames.asked} == {(224, 224)}
     assert max(len(asked) for asked, _ in frames.asked) * 1200 * 1600 * 3 <= 32 * 2**20
-    arrays = contents.arrays
     assert arrays["data/top"].shape == (len(used), 3, 224, 224)
     np.testing.assert_array_equal(arrays["data/top"][arrays["row/top"], 0, 5, 7], numbers)
     assert (arrays["data/top"][:, 2] == 255).all()

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from robocache.cache import ShardStore
 from robocache.errors import ArgumentError
-from robocache.integrations import lerobot_frames
+from robocache.integrations import lerobot_cached_frames, lerobot_frames
 from robocache.integrations.lerobot import LeRobotDataset
 
 from .conftest import CAMERA, FPS, LENGTHS  # noqa: TID252 -- tests are not an installed package
@@ -45,8 +45,8 @@ def test_cached_frames_are_those_decoded_and_resized(small, tmp_path):
 def test_a_second_epoch_decodes_nothing(small, tmp_path, monkeypatch):
     """Fails when an episode is decoded twice, here or in a later process."""
     decoded = []
-    original = lerobot_frames.DecodedFrames.copy
-    monkeypatch.setattr(lerobot_frames.DecodedFrames, "copy", lambda *a: decoded.append(len(a[3])) or original(*a))
+    original = lerobot_frames.DecodedFrames.read
+    monkeypatch.setattr(lerobot_frames.DecodedFrames, "read", lambda *a: decoded.append(len(a[3])) or original(*a))
     dataset = cached(small, tmp_path / "cache")
     for _ in range(2):
         for row in (23, 0, 8, 22, 1, 9):
@@ -59,10 +59,10 @@ def test_a_second_epoch_decodes_nothing(small, tmp_path, monkeypatch):
 
 def test_open_shards_are_bounded(small, tmp_path, monkeypatch):
     """Fails when every episode ever touched stays open."""
-    monkeypatch.setattr(lerobot_frames, "MAX_OPEN_SHARDS", 1)
+    monkeypatch.setattr(lerobot_cached_frames, "MAX_OPEN_SHARDS", 1)
     dataset = cached(small, tmp_path / "cache")
     expected = dataset.batch(range(24))[CAMERA]
-    assert len(dataset.frames._open) == 1
+    assert len(dataset.frames._shards) == 1
     assert torch.equal(dataset.batch(range(24))[CAMERA], expected)
 
 
@@ -73,7 +73,7 @@ def test_mapped_frames_do_not_pile_up(small, tmp_path, monkeypatch):
     place = (CAMERA, 1)
     mapping = dataset.frames.episode(*place).base
     assert _resident_bytes(mapping) > 0
-    monkeypatch.setattr(lerobot_frames, "MAX_RESIDENT_BYTES", 1)
+    monkeypatch.setattr(lerobot_cached_frames, "MAX_RESIDENT_BYTES", 1)
     dataset[0]
     assert _resident_bytes(mapping) == 0
     assert torch.equal(dataset.batch(range(24))[CAMERA], expected)

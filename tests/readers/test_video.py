@@ -159,6 +159,8 @@ def test_resizing_is_an_antialiased_bilinear_filter(tmp_path, files):
     assert np.abs(resized(image, (20, 30)).astype(int) - judged).max() <= 1
     path = write_video(tmp_path / "v.mp4")
     read = frames_of(files, path).read(np.array([9]), size=(20, 30))
+    # Channel by channel, as a cache holds them: turned pixel by pixel they would cost as much as decoding them.
+    assert read.transpose(0, 3, 1, 2).flags.c_contiguous
     np.testing.assert_array_equal(read[0], resized(all_frames(path)[9], (20, 30)))
     for size in ((0, 4), (4,), (2**20, 4)):
         with pytest.raises(ArgumentError, match="size must be"):

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define ABI_VERSION 5
+#define ABI_VERSION 6
 
 enum dtype { FLOAT16, BFLOAT16, FLOAT32, FLOAT64, BYTES1, BYTES2, BYTES4, BYTES8 };
 enum time_dtype { TIME_FLOAT32, TIME_FLOAT64, TIME_INT64 };
@@ -74,6 +74,34 @@ typedef struct {
     int64_t runs, per_run, row_bytes, out_bytes, threads;
     int64_t is_scaled; /* each byte becomes a float32, a 255th of it: rows of `out` are four times as wide */
 } gather_arguments;
+
+/* A column of rows, and which of them a sample has: its own, or those at some offsets. */
+typedef struct {
+    const char *rows;
+    int64_t row_bytes;
+    const int64_t *offsets; /* [deltas] rows from the sample's, held at its episode's edges; NULL: its own row alone */
+    const int64_t *spans;   /* [2, deltas]: it is padding unless both of these rows are of the episode */
+    int64_t deltas;
+} take_column;
+
+/* What the calls on one set of columns share. */
+typedef struct {
+    const int64_t *starts, *ends; /* [rows] where the episode of each row begins and ends */
+    int64_t rows, sample_bytes, columns;
+    take_column column[];
+} take_plan;
+
+typedef struct {
+    char *out;    /* [count, row_bytes], or [count, deltas, row_bytes] */
+    char *is_pad; /* [count, deltas], one byte each */
+} take_output;
+
+typedef struct {
+    const take_plan *plan;
+    int64_t *index; /* [count] rows; negative ones count from the end, and are made positive */
+    int64_t count, threads;
+    take_output output[]; /* one a column */
+} take_arguments;
 
 /* Which samples make one target. */
 enum kind { SINGLE, MIXED, FILLED };

@@ -8,8 +8,18 @@ with store.get_or_build(key, lambda: {"observation.imu": values, "times_ns": tim
 
 from robocache.cache.folder import ShardInfo
 from robocache.cache.key import ShardKey, shard_key
-from robocache.cache.layout import Contents
+from robocache.cache.layout import Contents, Pieces
 from robocache.cache.shard import Shard
 from robocache.cache.store import CheckedShard, Collected, ShardStore
 
-__all__ = ["CheckedShard", "Collected", "Contents", "Shard", "ShardInfo", "ShardKey", "ShardStore", "shard_key"]
+__all__ = [
+    "CheckedShard",
+    "Collected",
+    "Contents",
+    "Pieces",
+    "Shard",
+    "ShardInfo",
+    "ShardKey",
+    "ShardStore",
+    "shard_key",
+]

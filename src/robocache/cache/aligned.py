@@ -13,7 +13,7 @@ Of images and scans only those that some frame uses are kept, each once, in the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from robocache.align import AlignedEpisode, AlignedImages, AlignedScans
 from robocache.cache.dataset import Array, EpisodeArrays, Feature
-from robocache.cache.layout import Contents, damaged
+from robocache.cache.layout import Contents, Pieces, damaged
 from robocache.errors import DamagedRecordingError
 from robocache.records import Int64
 
@@ -34,17 +34,17 @@ _CHUNK_BYTES = 32 * 2**20  # of images as recorded: how many are decoded at once
 
 
 def episode_contents(aligned: AlignedEpisode) -> Contents:
-    """What a shard holds of an aligned episode. Images are decoded here, a few at a time, at the size to store.
+    """What a shard holds of an aligned episode. Images are decoded while they are written, a few at a time.
 
     Args:
         aligned: The episode on its clock.
 
     Raises:
-        DamagedRecordingError: An image cannot be decoded.
+        DamagedRecordingError: A stream of images has none.
     """
-    arrays: dict[str, Array] = {"times_ns": aligned.times_ns}
+    arrays: dict[str, Array | Pieces] = {"times_ns": aligned.times_ns}
     features: list[Feature] = []
-    data: Array
+    data: Array | Pieces
     for name in aligned.valid:
         columns, horizon, grid = aligned.columns[name], aligned.horizons.get(name, 1), None
         kind: Kind = "numbers"
@@ -123,19 +123,21 @@ def described_features(path: Path, documents: Iterable[Mapping[str, Any]]) -> di
     return {feature.name: feature for feature in features}
 
 
-def _decoded(images: AlignedImages) -> tuple[npt.NDArray[np.uint8], Int64]:
+def _decoded(images: AlignedImages) -> tuple[Pieces, Int64]:
     """The distinct images used, [images, 3, height, width], and which of them each frame uses."""
     frames = images.stream.frames
     if frames is None:
         raise DamagedRecordingError(images.stream.name, "is a stream of images that has no images to decode")
     size = IMAGE_SIZE if images.resize is None else images.resize.size
     used, row = np.unique(images.stream.values[images.row, 0].astype(np.int64, copy=False), return_inverse=True)
-    data = np.empty((len(used), 3, *size), np.uint8)
-    step = max(1, _CHUNK_BYTES // max(1, math.prod(frames.shape)))
-    for start in range(0, len(used), step):
-        decoded = frames.read(used[start : start + step], size=size)
-        data[start : start + step] = decoded.transpose(0, 3, 1, 2)
-    return data, row.astype(np.int64, copy=False).reshape(-1)
+
+    def pieces() -> Iterator[npt.NDArray[np.uint8]]:
+        step = max(1, _CHUNK_BYTES // max(1, math.prod(frames.shape)))
+        for start in range(0, len(used), step):
+            yield frames.read(used[start : start + step], size=size).transpose(0, 3, 1, 2)
+
+    made = Pieces(np.dtype(np.uint8), (len(used), 3, *size), pieces)
+    return made, row.astype(np.int64, copy=False).reshape(-1)
 
 
 def _used_points(scans: AlignedScans) -> tuple[npt.NDArray[np.float32], Int64, Int64]:

@@ -19,7 +19,7 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robocache.errors import ArgumentError, DamagedShardError, DTypeError
+from robocache.errors import ArgumentError, DamagedShardError
 
 FORMAT_VERSION = 1
 ALIGNMENT_BYTES = 64
@@ -35,13 +35,28 @@ MAX_HEADER_BYTES = 16 * 2**20
 MAX_DIMENSIONS = 32
 MAX_NAME_LENGTH = 1024
 PRELUDE_BYTES = 64
-_MAGIC = b"RCSHARD\n"
-_PRELUDE = struct.Struct("<8sIIQQ28x")
-_CRC = struct.Struct("<I")
+MAGIC = b"RCSHARD\n"
+PRELUDE = struct.Struct("<8sIIQQ28x")
+CRC = struct.Struct("<I")
 _MAX_BYTES = 2**62
 # Names of one meaning on every machine; objects, records and long doubles have none.
 _NUMBERS = ("<i2", "<i4", "<i8", "<u2", "<u4", "<u8", "<f2", "<f4", "<f8", "<c8", "<c16")
-_DTYPES = {text: np.dtype(text) for text in ("|b1", "|i1", "|u1", *_NUMBERS)}
+DTYPES = {text: np.dtype(text) for text in ("|b1", "|i1", "|u1", *_NUMBERS)}
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """An array that is made piece by piece while it is written, so that it need not fit memory.
+
+    Args:
+        dtype: Of its items.
+        shape: Of the whole array; its first axis is the one that is cut.
+        make: Gives the pieces in their order, of any length. Each is written before the next one is asked for.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    make: Callable[[], Iterable[NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +68,7 @@ class Contents:
         description: Anything that JSON can say about them.
     """
 
-    arrays: Mapping[str, NDArray[Any]]
+    arrays: Mapping[str, NDArray[Any] | Pieces]
     description: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -109,39 +124,14 @@ def canonical_json(value: object, what: str) -> str:
         raise ArgumentError(f"{what} must be something that JSON can say, without NaN: {error}") from error
 
 
-def encode(digest: str, contents: Contents) -> tuple[int, list[memoryview]]:
-    """The length of a shard's file and its bytes, part by part; arrays are not copied unless they must be."""
-    entries: list[dict[str, object]] = []
-    parts: list[memoryview] = []
-    offset = 0
-    for name in sorted(_checked_names(contents.arrays)):
-        array = _stored_form(name, contents.arrays[name])
-        data = memoryview(array.reshape(-1).view(np.uint8).data)
-        filling = bytes(padded(len(data)) - len(data))
-        crc32 = zlib.crc32(filling, zlib.crc32(data))
-        entry = {"crc32": crc32, "dtype": array.dtype.str, "name": name, "offset": offset, "shape": list(array.shape)}
-        entries.append(entry)
-        parts += [data, memoryview(filling)]
-        offset += padded(len(data))
-    document = {"arrays": entries, "description": dict(contents.description), "key": digest}
-    header = canonical_json(document, "description").encode("ascii")
-    if len(header) > MAX_HEADER_BYTES:
-        raise ArgumentError(f"description and names take {len(header)} bytes, more than {MAX_HEADER_BYTES}")
-    filled = header + bytes(padded(len(header)) - len(header))
-    file_bytes = PRELUDE_BYTES + len(filled) + offset
-    prelude = _PRELUDE.pack(_MAGIC, FORMAT_VERSION, zlib.crc32(filled), len(header), file_bytes)
-    head = prelude + _CRC.pack(zlib.crc32(prelude)) + filled
-    return file_bytes, [memoryview(head), *parts]
-
-
 def parse_prelude(path: Path, data: bytes, actual_bytes: int) -> Prelude:
     """Believe the first 64 bytes of a file of `actual_bytes`, or raise `DamagedShardError`."""
     if len(data) < PRELUDE_BYTES:
         raise damaged(path, "start", f"the file has {actual_bytes} bytes, fewer than a shard's first {PRELUDE_BYTES}")
-    magic, version, header_crc32, header_bytes, file_bytes = _PRELUDE.unpack_from(data)
-    if magic != _MAGIC:
+    magic, version, header_crc32, header_bytes, file_bytes = PRELUDE.unpack_from(data)
+    if magic != MAGIC:
         raise damaged(path, "start", "this is not a shard")
-    if _CRC.unpack_from(data, _PRELUDE.size)[0] != zlib.crc32(data[: _PRELUDE.size]):
+    if CRC.unpack_from(data, PRELUDE.size)[0] != zlib.crc32(data[: PRELUDE.size]):
         raise damaged(path, "start", "the checksum does not fit")
     if version != FORMAT_VERSION:
         raise damaged(path, "start", f"written in format {version}; this version reads format {FORMAT_VERSION}")
@@ -187,7 +177,7 @@ def _parse_entry(entry: object, data_start: int) -> StoredArray | None:
     if not isinstance(entry, dict) or entry.keys() != {"crc32", "dtype", "name", "offset", "shape"}:
         return None
     name, shape = entry["name"], entry["shape"]
-    dtype = _DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+    dtype = DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     if not isinstance(name, str) or dtype is None or not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS:
         return None
     if not all(_is_count(number) for number in (entry["crc32"], entry["offset"], *shape)):
@@ -200,22 +190,3 @@ def _parse_entry(entry: object, data_start: int) -> StoredArray | None:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_BYTES
-
-
-def _checked_names(arrays: Mapping[Any, object]) -> list[str]:
-    for name in arrays:
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH:
-            raise ArgumentError(f"an array's name must be a text of 1 to {MAX_NAME_LENGTH} characters, got {name!r}")
-    return list(arrays)
-
-
-def _stored_form(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    if not isinstance(array, np.ndarray):
-        raise ArgumentError(f"arrays[{name!r}] must be a numpy array, got {type(array).__name__}")
-    little = array.dtype.newbyteorder("<")
-    if little.str not in _DTYPES:
-        raise DTypeError(f"arrays[{name!r}] has dtype {array.dtype}; a shard holds bools, integers, floats and complex")
-    if array.ndim > MAX_DIMENSIONS:
-        raise ArgumentError(f"arrays[{name!r}] has {array.ndim} dimensions, more than {MAX_DIMENSIONS}")
-    # ascontiguousarray would give an array without axes one.
-    return np.asarray(array, dtype=little, order="C")

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from robocache.cache import locks
 from robocache.cache.folder import CacheFolder, ShardInfo, translated
 from robocache.cache.key import ShardKey
-from robocache.cache.layout import Contents
+from robocache.cache.layout import Contents, Pieces
 from robocache.cache.shard import Shard, check_arrays, checked_header, locked_descriptor, map_shard
 from robocache.cache.writing import write_shard
 from robocache.errors import ArgumentError, DamagedShardError, ShardNotFoundError
 
-Build = Callable[[], Contents | Mapping[str, NDArray[Any]]]
+Build = Callable[[], Contents | Mapping[str, NDArray[Any] | Pieces]]
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ class ShardStore:
         Args:
             key: Whose shard.
             build: Gives the arrays, or `Contents`. The same key must give the same. It must not ask for its own key.
+                Large arrays may be `Pieces`, which are made while they are written.
 
         Returns:
             The shard, to be closed: `with store.get_or_build(key, build) as shard`.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from robocache.align import Align, align_episode, plan_alignment
 from robocache.align.absent import stand_in
 from robocache.cache.aligned import ALIGNED_VERSION, episode_contents
 from robocache.cache.description import described
 from robocache.cache.key import ShardKey, shard_key
-from robocache.cache.layout import Contents
+from robocache.cache.layout import Contents, Pieces
 from robocache.errors import ArgumentError, BuildError, CacheError, RoboCacheError
 from robocache.ops.backends import choose_backend
 from robocache.readers import Recording, open_recordings
@@ -82,23 +86,35 @@ class Recipe:
         )
 
     def contents(self, recording: Recording, unit: Unit) -> Contents:
-        """Read, align and decode one episode.
+        """Read and align one episode; its images are decoded while they are written.
 
         Args:
-            recording: Open.
+            recording: Open, until all is written.
             unit: Which episode.
 
         Raises:
-            BuildError: That cannot be done; names the recording and the episode.
+            BuildError: That cannot be done, now or while it is written; names the recording and the episode.
         """
+
+        def named(pieces: Pieces) -> Iterator[NDArray[Any]]:
+            try:
+                yield from pieces.make()
+            except RoboCacheError as error:
+                raise _cannot_be_built(recording, unit, error) from error
+
         try:
             episode = recording.read_episode(unit.index, self._streams())
             aligned = align_episode(episode, self.spec, device="cpu", like=self._like(recording, episode))
-            return episode_contents(aligned)
+            found = episode_contents(aligned)
         except CacheError:
             raise
         except RoboCacheError as error:
             raise _cannot_be_built(recording, unit, error) from error
+        arrays = {
+            name: replace(array, make=partial(named, array)) if isinstance(array, Pieces) else array
+            for name, array in found.arrays.items()
+        }
+        return Contents(arrays, found.description)
 
     def frames(self, recording: Recording, unit: Unit) -> int:
         """How many frames an episode will have; its images are not decoded.

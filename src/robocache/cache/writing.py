@@ -6,13 +6,15 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Sequence
 from pathlib import Path
 
 from robocache.cache import locks
+from robocache.cache.draft import Draft
 from robocache.cache.folder import CacheFolder, translated
-from robocache.cache.layout import Contents, encode
+from robocache.cache.layout import Contents
 from robocache.errors import CacheFullError
+
+_MOVED_BYTES = 2**20
 
 
 def write_shard(folder: CacheFolder, digest: str, contents: Contents, *, limit_bytes: int | None) -> int:
@@ -25,22 +27,26 @@ def write_shard(folder: CacheFolder, digest: str, contents: Contents, *, limit_b
         CacheFullError: There is no room for it.
         CacheError: It cannot be written.
     """
-    size_bytes, parts = encode(digest, contents)
+    draft = Draft(digest, contents)
+    head = draft.longest_head()
+    size_bytes = len(head) + draft.data_bytes
     path = folder.shard_path(digest)
     partial = folder.partial / f"{digest}.{secrets.token_hex(8)}"
     with translated(folder.root, needed_bytes=size_bytes):
         descriptor = _reserve(folder, path, partial, size_bytes, limit_bytes)
-        try:
-            _write(descriptor, size_bytes, parts)
+    try:
+        _write(folder, descriptor, draft, head)
+        with translated(folder.root, needed_bytes=size_bytes):
+            os.fsync(descriptor)
             # Under the lock of those who evict: between the two locks of one descriptor there is a moment without.
             with folder.changing():
                 partial.replace(path)
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
             _sync_folder(folder.shards)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            os.close(descriptor)
-            raise
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        os.close(descriptor)
+        raise
     return descriptor
 
 
@@ -82,18 +88,43 @@ def _make_room(folder: CacheFolder, size_bytes: int, limit_bytes: int) -> None:
         )
 
 
-def _write(descriptor: int, size_bytes: int, parts: Sequence[memoryview]) -> None:
-    try:
-        # A full disk is noticed here, before anything has been written.
-        os.posix_fallocate(descriptor, 0, size_bytes)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not every file system can
-            raise
-    for part in parts:
-        rest = part
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-    os.fsync(descriptor)
+def _write(folder: CacheFolder, descriptor: int, draft: Draft, head: bytes) -> None:
+    """Write head and arrays. What makes the pieces of one fails with its own errors, not with those of the cache."""
+    size_bytes = len(head) + draft.data_bytes
+    with translated(folder.root, needed_bytes=size_bytes):
+        try:
+            # A full disk is noticed here, before anything has been written.
+            os.posix_fallocate(descriptor, 0, size_bytes)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not every file system can
+                raise
+        _write_all(descriptor, memoryview(head))
+    for name in draft.arrays:
+        for part in draft.parts(name):
+            with translated(folder.root, needed_bytes=size_bytes):
+                _write_all(descriptor, part)
+    if draft.has_pieces:
+        with translated(folder.root, needed_bytes=size_bytes):
+            _put_head(descriptor, draft, len(head))
+
+
+def _put_head(descriptor: int, draft: Draft, room_bytes: int) -> None:
+    """The head with all checksums; where it is shorter than the room that it was given, the arrays move up."""
+    head = draft.head()
+    if len(head) < room_bytes:
+        moved = 0
+        os.lseek(descriptor, len(head), os.SEEK_SET)
+        while data := os.pread(descriptor, _MOVED_BYTES, room_bytes + moved):
+            _write_all(descriptor, memoryview(data))
+            moved += len(data)
+        os.ftruncate(descriptor, len(head) + draft.data_bytes)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    _write_all(descriptor, memoryview(head))
+
+
+def _write_all(descriptor: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -9,7 +9,6 @@ loader = torch.utils.data.DataLoader(dataset, batch_size=32, shuffle=True)   # t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,17 @@ import torch.utils.data
 from torch import Tensor
 
 from robocache.errors import ArgumentError, UnknownStreamError
+from robocache.integrations.lerobot_cached_frames import CachedFrames
 from robocache.integrations.lerobot_columns import read_packed
 from robocache.integrations.lerobot_episodes import LeRobotEpisodes
-from robocache.integrations.lerobot_frames import CachedFrames, DecodedFrames, FrameSource
+from robocache.integrations.lerobot_frames import DecodedFrames, FrameSource
 from robocache.integrations.lerobot_items import BatchItems
 from robocache.integrations.lerobot_metadata import LeRobotDatasetMetadata
+from robocache.integrations.lerobot_taking import BatchRows
 from robocache.integrations.lerobot_windows import windows
 from robocache.policies import Policy
 from robocache.readers.limits import Limits
+from robocache.records import Int64
 
 __all__ = ["LeRobotDataset", "LeRobotDatasetMetadata"]
 VIDEO_BACKENDS = (None, "pyav", "torchcodec")
@@ -109,6 +111,7 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
             message = f"{self.root}: {self.meta.image_keys[0]} is stored as images, and only videos are read"
             raise ArgumentError(f"{message}; convert it to video with LeRobot's own script")
         self.places = _selected(self.meta, episodes)
+        self._places = np.array(self.places, np.int64)
         self.columns = read_packed(self.meta.dataset, self.places, self.features, limits)
         self.windows = windows(
             delta_timestamps or {},
@@ -118,6 +121,10 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
             fps=self.meta.dataset.fps,
             tolerance_s=tolerance_s,
         )
+        self._rows = BatchRows(self.columns, self.windows, list(self.features))
+        self._cameras = self.meta.video_keys
+        # Those that are made one by one: texts, and what lies between two frames.
+        self._others = [name for name in self.features if name not in (*self._rows.names, *self._cameras)]
         self.return_uint8 = return_uint8
         self.frames: FrameSource = (
             CachedFrames(self.meta, size, cache, cache_limit_bytes, limits)
@@ -175,76 +182,67 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
             IndexError: An index beyond the dataset.
             RecordingError: A video cannot be decoded.
         """
-        index = self._checked(indices)
-        bounds = self.columns.bounds.index_select(1, index)
+        given = indices.cpu().numpy() if isinstance(indices, Tensor) else indices
+        index = np.array(given, np.int64).reshape(-1)
+        found = self._rows.taken(index)
+        if found is None:
+            size = self.num_frames
+            raise IndexError(f"indices must be {-size} to {size - 1}, got {index.min()} to {index.max()}")
+        values, pads = found
         batch: dict[str, Any] = {}
-        pads: dict[str, Tensor] = {}
-        for camera in self.meta.video_keys:
-            batch[camera], is_pad = self._images(camera, index, bounds)
-            if is_pad is not None:
-                pads[f"{camera}_is_pad"] = is_pad
-        for name in self.features:
-            if name in self.columns.texts:
-                batch[name] = [self.columns.texts[name][row] for row in index.tolist()]
-            elif name in self.windows and name in self.columns.numbers:
-                window = self.windows[name]
-                values, is_pad = window.values(self.columns, self.columns.numbers[name], index, bounds)
-                batch[name], pads[f"{name}_is_pad"] = values, is_pad
-            elif name in self.columns.numbers:
-                batch[name] = self.columns.numbers[name].index_select(0, index)
-        batch |= {f"{name}_is_pad": pads[f"{name}_is_pad"] for name in self.windows}
+        for camera in self._cameras:
+            batch[camera] = self._images(camera, index, pads)
+        if self._others:
+            self._make_others(index, values, pads)
+            batch |= {name: values[name] for name in self.features if name in values}
+        else:
+            batch |= values
+        for name in self.windows:
+            batch[f"{name}_is_pad"] = pads[f"{name}_is_pad"]
         for key, column, texts in (
             ("task", "task_index", self.meta.task_texts),
             ("subtask", "subtask_index", self.meta.subtask_texts),
         ):
-            if texts and column in self.columns.numbers:
-                numbers = self.columns.numbers[column].index_select(0, index).tolist()
-                batch[key] = [texts[number] for number in numbers]
+            if texts and column in values:
+                batch[key] = [texts[number] for number in values[column].tolist()]
         return batch
 
     def aligned(self) -> LeRobotEpisodes:
         """The same episodes as RoboCache's own loader reads them; frames come out of the cache."""
         return LeRobotEpisodes(self.meta, self.columns, self.places, self.windows, self.frames)
 
-    def _checked(self, indices: Sequence[int] | Tensor) -> Tensor:
-        index = torch.as_tensor(indices, dtype=torch.int64).reshape(-1)
-        size = self.num_frames
-        if len(index):
-            lowest, highest = torch.aminmax(index)
-            if int(lowest) < -size or int(highest) >= size:
-                raise IndexError(f"indices must be {-size} to {size - 1}, got {int(lowest)} to {int(highest)}")
-            if int(lowest) < 0:
-                index = torch.where(index < 0, index + size, index)
-        return index
+    def _make_others(self, index: Int64, values: dict[str, Any], pads: dict[str, Tensor]) -> None:
+        rows = torch.from_numpy(index)
+        bounds = self.columns.bounds.index_select(1, rows)
+        for name in self._others:
+            if name in self.columns.texts:
+                values[name] = [self.columns.texts[name][row] for row in index.tolist()]
+            elif name in self.columns.numbers:
+                values[name], pads[f"{name}_is_pad"] = self.windows[name].values(
+                    self.columns, self.columns.numbers[name], rows, bounds
+                )
 
-    def _images(self, camera: str, index: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor | None]:
-        window = self.windows.get(camera)
-        if window is None:
-            rows, is_pad = index[:, None], None
-        else:
-            rows, is_pad = window.rows(self.columns, index, bounds)
-        images = self._decoded(camera, rows.reshape(-1).numpy())
-        images = images.reshape(*rows.shape, *images.shape[1:])
-        if rows.shape[1] == 1:  # as LeRobot's: one frame has no axis of its own
-            images = images[:, 0]
+    def _images(self, camera: str, index: Int64, pads: dict[str, Tensor]) -> Tensor:
+        window, rows, deltas = self.windows.get(camera), index, 1
+        if window is not None:
+            samples = torch.from_numpy(index)
+            found, pads[f"{camera}_is_pad"] = window.rows(
+                self.columns, samples, self.columns.bounds.index_select(1, samples)
+            )
+            rows, deltas = found.reshape(-1).numpy(), found.shape[1]
+        images = self._frames_of(camera, rows)
+        if deltas != 1:  # as LeRobot's: one frame has no axis of its own
+            images = images.reshape(len(index), deltas, *images.shape[1:])
         if self.image_transforms is not None:
             images = torch.stack([self.image_transforms(image) for image in images])
-        return images, is_pad
+        return images
 
-    def _decoded(self, camera: str, rows: np.typing.NDArray[np.int64]) -> Tensor:
-        """Frames of rows, [row, 3, height, width]: each of an episode's is decoded once, in order."""
-        out = torch.empty(
-            (len(rows), 3, *self.frames.size(camera)), dtype=torch.uint8 if self.return_uint8 else torch.float32
-        )
-        starts = self.columns.starts
-        order = np.argsort(rows, kind="stable")
-        ascending = rows[order]
-        episodes = np.searchsorted(starts, ascending, side="right") - 1
-        cuts = [*np.flatnonzero(np.diff(episodes, prepend=-1)).tolist(), len(rows)]
-        for first, end in pairwise(cuts):
-            number = int(episodes[first])
-            of_episode = ascending[first:end] - starts[number]
-            self.frames.copy(camera, self.places[number], of_episode, out.numpy(), order[first:end])
+    def _frames_of(self, camera: str, rows: Int64) -> Tensor:
+        """Frames of rows, [row, 3, height, width]."""
+        dtype = torch.uint8 if self.return_uint8 else torch.float32
+        out = torch.empty((len(rows), 3, *self.frames.size(camera)), dtype=dtype)
+        episodes = np.searchsorted(self.columns.starts, rows, side="right") - 1
+        self.frames.take(camera, self._places[episodes], rows - self.columns.starts[episodes], out.numpy())
         return out
 
 

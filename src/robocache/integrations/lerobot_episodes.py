@@ -10,8 +10,9 @@ import numpy as np
 
 from robocache.cache.dataset import EpisodeArrays, Feature
 from robocache.errors import ArgumentError
+from robocache.integrations.lerobot_cached_frames import CachedFrames
 from robocache.integrations.lerobot_columns import Columns
-from robocache.integrations.lerobot_frames import CachedFrames, FrameSource
+from robocache.integrations.lerobot_frames import FrameSource
 from robocache.integrations.lerobot_metadata import LeRobotDatasetMetadata
 from robocache.integrations.lerobot_windows import Window
 from robocache.records import Int64

@@ -148,6 +148,17 @@ def checked_size(size: tuple[int, int] | None) -> tuple[int, int] | None:
     return int(sides[0]), int(sides[1])
 
 
+def room_for(count: int, sides: tuple[int, int], *, resized: bool) -> Uint8:
+    """An array for images, [count, height, width, 3]; for those that `resized` gives, one channel after the other.
+
+    So they come from PyTorch, and so a cache and a batch hold them: in the other order each would be turned twice,
+    pixel by pixel, which costs as much as the decoding.
+    """
+    if resized:
+        return np.empty((count, 3, *sides), np.uint8).transpose(0, 2, 3, 1)
+    return np.empty((count, *sides, 3), np.uint8)
+
+
 def resized(image: Uint8, size: tuple[int, int]) -> Uint8:
     """An image [height, width, 3] at another size, by PyTorch's antialiased bilinear filter.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robocache.errors import ArgumentError, DamagedRecordingError, RecordingLimitError
-from robocache.readers.images import ImageError, ImageTooLargeError, Uint8, checked_size, decoded, resized
+from robocache.readers.images import ImageError, ImageTooLargeError, Uint8, checked_size, decoded, resized, room_for
 from robocache.records import Int64
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class StillFrames:
         """Decode some of the images; see `Frames.read`."""
         wanted, back = np.unique(checked_numbers(numbers, self._count), return_inverse=True)
         size = checked_size(size)
-        shape = (len(wanted), *(self.shape[:2] if size is None else size), 3)
-        found = np.empty((0, *shape[1:]), np.uint8)
+        sides = self.shape[:2] if size is None else size
+        found = np.empty((0, *sides, 3), np.uint8)
         images = self._fetch(wanted)
         for row, number in enumerate(wanted.tolist()):
             try:
@@ -69,7 +69,7 @@ class StillFrames:
                 kind = RecordingLimitError if isinstance(error, ImageTooLargeError) else DamagedRecordingError
                 raise kind(self._path, str(error), place=self._place, offset=number, remedy=LEAVE_OUT) from error
             if not row:  # a size that was only declared may be none that there is memory for
-                found = np.empty(shape, np.uint8)
+                found = room_for(len(wanted), sides, resized=size is not None)
             found[row] = pixels if size is None else resized(pixels, size)
         return found if np.array_equal(back, np.arange(len(wanted))) else found[back]
 

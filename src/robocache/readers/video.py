@@ -12,7 +12,7 @@ import numpy as np
 
 from robocache.errors import ClosedError, DamagedRecordingError
 from robocache.readers.decoders import OPEN_DECODERS
-from robocache.readers.images import Uint8, checked_size, resized
+from robocache.readers.images import Uint8, checked_size, resized, room_for
 from robocache.readers.mp4_boxes import DOWNLOAD
 from robocache.readers.stills import checked_numbers
 from robocache.readers.video_decoder import VideoDecoder, VideoIndex
@@ -97,7 +97,7 @@ class VideoFrames:
         size = checked_size(size)
         index, shape = self._files.known(self._path)
         wanted, back = np.unique(self._in_file(rows, index), return_inverse=True)
-        found = np.empty((len(wanted), *(shape[:2] if size is None else size), 3), np.uint8)
+        found = room_for(len(wanted), shape[:2] if size is None else size, resized=size is not None)
         if len(wanted):
             with self._files.decoder(self._path) as decoder:
                 for place, pixels in enumerate(decoder.decoded(wanted, index)):
