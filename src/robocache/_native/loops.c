@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "counting.h"
 #include "lines.h"
 
 /* Shoemake's formula on the shorter arc. The angle from half chords: the arc cosine has no digits left for small ones. */
@@ -133,4 +134,6 @@ const inner_loops OF_VARIANT(inner_loops_, VARIANT) = {
     {cells_float16, cells_bfloat16, cells_float32, cells_float64},
     {reduce_float16, reduce_bfloat16, reduce_float32, reduce_float64},
     {scatter_float16, scatter_bfloat16, scatter_float32, scatter_float64},
+    COUNTERS,
+    VECTOR_BYTES,
 };
