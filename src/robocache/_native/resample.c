@@ -9,6 +9,7 @@
 #define BLOCK 128 /* targets searched before they are blended */
 #define LANES 8 /* binary searches in step */
 #define SHORT_ROW_BYTES 4096
+#define FEW 4 /* targets that are not worth the preparation of a vector search */
 #define SET 8 /* streams searched before they are blended */
 #define STAGING_BYTES 4800 /* few, so that reading, mixing and writing alternate and none waits for another */
 #define FETCHED_BYTES (256 << 10) /* of a batch row ahead of its turn: beside the one at hand they fit a second cache */
@@ -21,10 +22,12 @@ typedef struct {
     int is_double;
     char *valid;
     int64_t valid_stride;
+    const inner_loops *loops;
 } search_arguments;
 
 #define TIME float
 #define NAME(x) x##_float32
+#define DTYPE TIME_FLOAT32
 #define MINUS(a, b) ((a) - (b))
 #define IS_PAD(t) (!((t) < INFINITY))
 #define IS_NAN(t) isnan(t)
@@ -33,6 +36,7 @@ typedef struct {
 
 #define TIME double
 #define NAME(x) x##_float64
+#define DTYPE TIME_FLOAT64
 #define MINUS(a, b) ((a) - (b))
 #define IS_PAD(t) (!((t) < (double)INFINITY))
 #define IS_NAN(t) isnan(t)
@@ -41,6 +45,7 @@ typedef struct {
 
 #define TIME int64_t
 #define NAME(x) x##_int64
+#define DTYPE TIME_INT64
 #define MINUS(a, b) ((int64_t)((uint64_t)(a) - (uint64_t)(b)))
 #define IS_PAD(t) ((void)(t), 0)
 #define IS_NAN(t) ((void)(t), 0)
@@ -102,15 +107,16 @@ typedef struct {
     int is_staged, fetches_ahead;
 } target_block;
 
-static void find_neighbours(const resample_arguments *call, const target_block *block, int64_t at, neighbours *found)
+static void find_neighbours(const resample_context *context, const target_block *block, int64_t at, neighbours *found)
 {
+    const resample_arguments *call = context->call;
     const stream_arguments *stream = &call->stream[at];
     int64_t first = block->row * call->target + block->start, time_bytes = call->time_dtype == TIME_FLOAT32 ? 4 : 8;
     search_arguments search = {
         stream->times + block->row * stream->times_batch_stride,
         call->targets + block->row * call->targets_batch_stride + block->start * time_bytes,
         row_length(stream, block->row), block->count, stream, call->dtype == FLOAT64,
-        call->valid + first * call->streams + at, call->streams,
+        call->valid + first * call->streams + at, call->streams, context->loops,
     };
     find[call->time_dtype](&search, found);
 }
@@ -158,7 +164,7 @@ static int64_t resample_streams(const resample_context *context, const target_bl
     neighbours found[SET][BLOCK];
     int64_t after = column;
     for (int64_t at = first; at < end; ++at)
-        find_neighbours(call, block, at, found[at - first]);
+        find_neighbours(context, block, at, found[at - first]);
     for (int64_t done = 0; done < block->count; done += block->step) {
         int64_t count = block->count - done < block->step ? block->count - done : block->step;
         char *out = block->out + done * context->width;

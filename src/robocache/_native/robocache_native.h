@@ -6,6 +6,7 @@
 #ifndef ROBOCACHE_NATIVE_H
 #define ROBOCACHE_NATIVE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define ABI_VERSION 6
@@ -146,6 +147,8 @@ typedef struct {
     const update_arguments *call;
 } scatter_arguments;
 
+#define COUNTED_RUNS 64
+
 /* The inner loops, once for each instruction set. */
 typedef struct {
     void (*linear[4])(const blend_arguments *);
@@ -154,6 +157,10 @@ typedef struct {
     void (*cells[4])(const cells_arguments *, int64_t *cells);
     void (*reduce[4])(const tile_arguments *);
     int64_t (*scatter[4])(const scatter_arguments *); /* how many voxels are in the list afterwards */
+    /* How many of `count` ascending times are <= each target, for so few times as COUNTED_RUNS vectors hold; by the dtype
+     * of times, and NULL where there is nothing better than a binary search. */
+    void (*count[3])(const void *times, int64_t count, const void *targets, int64_t wanted, int64_t *later);
+    int64_t vector_bytes;
 } inner_loops;
 
 const inner_loops *best_inner_loops(void);
