@@ -97,6 +97,22 @@ class Topics:
         except LayoutError as error:
             raise self._unfit(topic, error) from error
 
+    def add_many(self, topic: Topic, payloads: list[bytes], stamps: list[tuple[int, int]]) -> None:
+        """Take messages that follow each other.
+
+        Args:
+            topic: From `topic`.
+            payloads: Their bytes.
+            stamps: When each was recorded, and when it was sent.
+
+        Raises:
+            DamagedRecordingError: One does not fit its definition.
+        """
+        try:
+            topic.add_many(payloads, stamps)
+        except LayoutError as error:
+            raise self._unfit(topic, error) from error
+
     def emptied(self) -> Topics:
         """The same topics without their messages; see `Topic.emptied`."""
         topics = Topics(self.path, self._limits, self._streams, ros1=self._ros1)
