@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robocache.cli.png import heat_map_uri
+from robocache.cli.svg_numbers import tenths
 
 Numbers = npt.NDArray[Any]
 Range = tuple[float, float]
@@ -170,20 +172,22 @@ def _draw(series: Series, frame: _Frame) -> str:
     color = f"s{series.color}"
     if series.style in ("dots", "rings"):
         radius = 2.2 if series.style == "dots" else 3
+        is_there = np.isfinite(y)
         return "".join(
-            f'<circle class="{series.style} {color}" cx="{cx:.1f}" cy="{cy:.1f}" r="{radius}"/>'
-            for cx, cy in zip(x.tolist(), y.tolist(), strict=True)
-            if math.isfinite(cy)
+            f'<circle class="{series.style} {color}" cx="{cx}" cy="{cy}" r="{radius}"/>'
+            for cx, cy in zip(tenths(x[is_there]), tenths(y[is_there]), strict=True)
         )
-    x, y = _thinned(x, y)
-    path, pen = [], "M"
-    for cx, cy in zip(x.tolist(), y.tolist(), strict=True):
-        if math.isfinite(cy):
-            path.append(f"{pen}{cx:.1f} {cy:.1f}")
-            pen = "L"
-        else:
-            pen = "M"
-    return f'<path class="{series.style} {color}" d="{"".join(path)}"/>' if path else ""
+    path = _path(*_thinned(x, y))
+    return f'<path class="{series.style} {color}" d="{path}"/>' if path else ""
+
+
+def _path(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> str:
+    """Lines between the points that follow each other, broken where y is no number."""
+    places = np.flatnonzero(np.isfinite(y))
+    points = list(map(" ".join, zip(tenths(x[places]), tenths(y[places]), strict=True)))
+    starts = [0, *(np.flatnonzero(np.diff(places) > 1) + 1).tolist(), len(points)]
+    pieces = ("L".join(points[start:end]) for start, end in itertools.pairwise(starts))
+    return "".join(f"M{piece}" for piece in pieces if piece)
 
 
 def _thinned(
@@ -195,14 +199,14 @@ def _thinned(
     if len(x) <= 4 * len(starts):
         return x, y
     counts = np.diff(starts, append=len(x))
-    kept = [starts]
+    is_kept = np.zeros(len(x), np.bool_)
+    is_kept[starts] = True
     for extreme, missing in ((np.minimum, np.inf), (np.maximum, -np.inf)):
         filled = np.where(np.isfinite(y), y, missing)
         is_extreme = np.isfinite(y) & (filled == np.repeat(extreme.reduceat(filled, starts), counts))
         places = np.flatnonzero(is_extreme)
-        kept.append(places[np.unique(columns[places], return_index=True)[1]])  # the first of each column
-    chosen = np.unique(np.concatenate(kept))
-    return x[chosen], y[chosen]
+        is_kept[places[np.flatnonzero(np.diff(columns[places], prepend=-1))]] = True  # the first of each column
+    return x[is_kept], y[is_kept]
 
 
 def _y_range(series: Sequence[Series], x_range: Range, *, y_zero: bool) -> Range:
