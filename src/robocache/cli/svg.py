@@ -17,6 +17,7 @@ from robocache.cli.svg_numbers import tenths
 
 Numbers = npt.NDArray[Any]
 Range = tuple[float, float]
+_Across = tuple[slice | npt.NDArray[np.bool_], npt.NDArray[np.float64]]  # which points of a series, and their pixels
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 22
 HEAT_RGB = (47, 111, 235)
 
@@ -89,7 +90,12 @@ def chart(
     frame = _Frame(_widened(x_range), _y_range(series, x_range, y_zero=y_zero), *size)
     parts = [_band(band, frame) for band in bands]
     parts += _axes(frame)
-    parts += [_draw(one, frame) for one in series]
+    across: dict[int, _Across] = {}  # lines of one chart mostly share their times
+    for one in series:
+        if id(one.x) not in across:
+            inside = _inside(one.x, frame.x_range)
+            across[id(one.x)] = (inside, frame.x(one.x[inside]))
+        parts.append(_draw(one, frame, across[id(one.x)]))
     return _svg(title, size, parts)
 
 
@@ -166,9 +172,14 @@ def _band(band: Band, frame: _Frame) -> str:
     return f'<rect class="gap" {size}><title>{escape(band.label)}</title></rect>'
 
 
-def _draw(series: Series, frame: _Frame) -> str:
-    inside = (np.asarray(series.x) >= frame.x_range[0]) & (np.asarray(series.x) <= frame.x_range[1])
-    x, y = frame.x(series.x[inside]), frame.y(series.y[inside])
+def _inside(x: Numbers, limits: Range) -> slice | npt.NDArray[np.bool_]:
+    inside = (x >= limits[0]) & (x <= limits[1])
+    return slice(None) if inside.all() else inside
+
+
+def _draw(series: Series, frame: _Frame, across: _Across) -> str:
+    inside, x = across
+    y = frame.y(series.y[inside])
     color = f"s{series.color}"
     if series.style in ("dots", "rings"):
         radius = 2.2 if series.style == "dots" else 3
@@ -201,16 +212,17 @@ def _thinned(
     counts = np.diff(starts, append=len(x))
     is_kept = np.zeros(len(x), np.bool_)
     is_kept[starts] = True
+    is_there = np.isfinite(y)
     for extreme, missing in ((np.minimum, np.inf), (np.maximum, -np.inf)):
-        filled = np.where(np.isfinite(y), y, missing)
-        is_extreme = np.isfinite(y) & (filled == np.repeat(extreme.reduceat(filled, starts), counts))
+        filled = np.where(is_there, y, missing)
+        is_extreme = is_there & (filled == np.repeat(extreme.reduceat(filled, starts), counts))
         places = np.flatnonzero(is_extreme)
         is_kept[places[np.flatnonzero(np.diff(columns[places], prepend=-1))]] = True  # the first of each column
     return x[is_kept], y[is_kept]
 
 
 def _y_range(series: Sequence[Series], x_range: Range, *, y_zero: bool) -> Range:
-    shown = [one.y[(one.x >= x_range[0]) & (one.x <= x_range[1])].astype(np.float64) for one in series]
+    shown = [one.y[_inside(one.x, x_range)].astype(np.float64, copy=False) for one in series]
     values = np.concatenate([*shown, np.zeros(1)] if y_zero else [*shown, np.empty(0)])
     values = values[np.isfinite(values)]
     if not len(values):
