@@ -10,6 +10,7 @@ without, a flipped bit inside a message is a wrong number that no reader can not
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ class _Run:
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
         self.payloads: list[bytes] = []
-        self.stamps: list[tuple[int, int]] = []
+        self.stamps = array("q")  # log and publish of each in turn
 
 
 @dataclass
@@ -133,12 +134,13 @@ class McapRecording(MessageRecording):
             run = runs[channel]
             if run is not None:
                 run.payloads.append(data[start:following])
-                run.stamps.append((log_ns, publish_ns))
+                run.stamps.append(log_ns)
+                run.stamps.append(publish_ns)
             at = following
         for run in runs.values():
             if run is not None and run.payloads:
                 contents.topics.add_many(run.topic, run.payloads, run.stamps)
-                run.payloads, run.stamps = [], []
+                run.payloads, run.stamps = [], array("q")
         return at
 
     def _read_record(self, block: Block, at: int, contents: _Contents) -> int:

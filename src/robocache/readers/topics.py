@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError
@@ -97,13 +98,13 @@ class Topics:
         except LayoutError as error:
             raise self._unfit(topic, error) from error
 
-    def add_many(self, topic: Topic, payloads: list[bytes], stamps: list[tuple[int, int]]) -> None:
+    def add_many(self, topic: Topic, payloads: list[bytes], stamps: array[int]) -> None:
         """Take messages that follow each other.
 
         Args:
             topic: From `topic`.
             payloads: Their bytes.
-            stamps: When each was recorded, and when it was sent.
+            stamps: Of each in turn when it was recorded, and when it was sent.
 
         Raises:
             DamagedRecordingError: One does not fit its definition.
