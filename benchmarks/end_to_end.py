@@ -35,7 +35,8 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from robocache.align import Rate
 from robocache.align.lerobot import feature_name
-from robocache.cli.conversion import Settings, convert
+from robocache.cli.conversion import convert
+from robocache.cli.conversion_settings import Settings
 from robocache.cli.main import app
 from robocache.readers import open_recording
 

@@ -9,8 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from robocache.align import Rate
-from robocache.cli import conversion
-from robocache.cli.conversion import Settings
+from robocache.cli.conversion_settings import Settings
 from robocache.cli.main import app
 from robocache.cli.voxels import VoxelBox
 from robocache.errors import ArgumentError
@@ -178,7 +177,7 @@ def test_no_stream_at_all_is_refused(refused, tmp_path, husky):
 
 
 def test_the_compiled_backend_computes_on_the_cpu_also_beside_a_gpu(monkeypatch):
-    monkeypatch.setattr(conversion, "is_cuda_available", lambda: True)
+    monkeypatch.setattr("robocache.ops.is_cuda_available", lambda: True)
     devices = {backend: Settings(Rate(50), backend=backend).device for backend in (None, "cuda", "native", "pytorch")}
     assert devices == {None: "cuda", "cuda": "cuda", "native": "cpu", "pytorch": "cuda"}
 

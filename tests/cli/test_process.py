@@ -29,6 +29,39 @@ def test_help_and_version():
     assert "Usage" in bare.stdout
 
 
+# What a command imports, without the time that it takes.
+IMPORTS = """
+import contextlib, io, sys
+from robocache.cli.main import app
+with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    app(sys.argv[1:], standalone_mode=False)
+print(sorted({"torch", "pyarrow", "av", "PIL", "pandas", "scipy", "triton", "mcap", "rich.table"} & set(sys.modules)))
+"""
+
+
+def test_what_needs_no_pytorch_does_not_wait_for_it(tmp_path, cloud_recording):
+    """Fails when a command's module, or one that it imports, imports PyTorch at its top: `--version` then took 1.5 s.
+
+    Each of the breaks was made once: `from robocache.loader.nvtx import NVTX` at the top of cli/monitoring.py for the
+    help, `import torch` at that of cli/suggestion.py for --suggest.
+    """
+    gone = tmp_path / "gone.mcap"
+    calls = (
+        ["--version"],
+        ["--help"],
+        ["burn-in", "--help"],
+        ["inspect", cloud_recording],
+        ["align", gone, "--rate", "50", "--out", tmp_path / "out"],
+    )
+    for call in calls:
+        done = subprocess.run([sys.executable, "-c", IMPORTS, *map(str, call)], capture_output=True, text=True)
+        found = ["rich.table"] if "--help" in call else []  # Typer's
+        assert (done.stdout, done.stderr) == (f"{found}\n", ""), call
+    suggested = [sys.executable, "-c", IMPORTS, "inspect", cloud_recording, "--suggest", tmp_path / "spec.yaml"]
+    assert "torch" not in subprocess.check_output(suggested, text=True)
+    assert (tmp_path / "spec.yaml").is_file()
+
+
 def test_an_error_is_one_line_and_no_traceback(tmp_path):
     failed = robocache("align", tmp_path / "gone.mcap", "--rate", "50", "--out", tmp_path / "out")
     assert failed.returncode == 2

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from robocache.align.then import Resize, Voxelize
 from robocache.policies import Policy, Window
 from robocache.records import Frames, Int64, RecordedStream
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NO_SAMPLE_NS = -1  # the age where there is no sample to have one
 

@@ -40,13 +40,13 @@ class FeatureStatistics:
             present = np.full(values.shape[1], float(len(values)))
             low, high = numbers.min(axis=0), numbers.max(axis=0)
             return cls(low, high, numbers.mean(axis=0), numbers.var(axis=0), present, len(values))
-        floats = values.astype(np.float64)
-        is_present = ~np.isnan(floats)
-        present = is_present.sum(axis=0).astype(np.float64)
+        columns = np.ascontiguousarray(values.T, np.float64)  # [dim, frames]: numpy sums along memory, not across it
+        is_present = ~np.isnan(columns)
+        present = is_present.sum(axis=1).astype(np.float64)
         with np.errstate(invalid="ignore", over="ignore"):  # of numbers near the largest float, infinity is the answer
-            mean = np.where(is_present, floats, 0.0).sum(axis=0) / present
-            variance = np.where(is_present, (floats - mean) ** 2, 0.0).sum(axis=0) / present
-        low, high = np.fmin.reduce(floats), np.fmax.reduce(floats)
+            mean = np.where(is_present, columns, 0.0).sum(axis=1) / present
+            variance = np.where(is_present, (columns - mean[:, None]) ** 2, 0.0).sum(axis=1) / present
+        low, high = np.fmin.reduce(columns, axis=1), np.fmax.reduce(columns, axis=1)
         return cls(low, high, mean, variance, present, len(values))
 
     @classmethod

@@ -135,6 +135,8 @@ def rate_clock(start_ns: int, end_ns: int, hz: Fraction) -> Int64:
     if last >= MAX_FRAMES:
         message = f"rate {float(hz):g} Hz over {(end_ns - start_ns) / 1e9:.1f} s makes {last + 1} frames"
         raise ArgumentError(f"{message}, more than {MAX_FRAMES}; lower the rate")
+    if 2 * (max(last, 1) * numerator + denominator) < 2**63:
+        return start_ns + (np.arange(last + 1) * (2 * numerator) + denominator) // (2 * denominator)
     steps = ((2 * k * numerator + denominator) // (2 * denominator) for k in range(last + 1))
     return start_ns + np.fromiter(steps, np.int64, last + 1)
 

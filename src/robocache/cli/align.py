@@ -27,6 +27,8 @@ from robocache.errors import ArgumentError, OutputError
 if TYPE_CHECKING:
     from robocache.align import Align, Rate
     from robocache.cli.conversion import Conversion
+    from robocache.cli.conversion_settings import Settings
+    from robocache.readers import Recording
 
 _RATE = re.compile(r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3}|/[0-9]{1,30})?")
 
@@ -56,30 +58,41 @@ def command(
     json_output: JsonOutput = False,
 ) -> None:
     """Align one recording or many to one rate; write a LeRobot v3.0 dataset, voxels of its clouds, and a report."""
-    from robocache.align.staging import SUMMARY, check_output, staged_folder
-    from robocache.cli.conversion import Settings, convert
-    from robocache.cli.report import report
+    from robocache.align.staging import check_output
+    from robocache.cli.conversion_settings import Settings
     from robocache.readers import open_recordings
 
     printer = Printer(json_output=json_output)
     names = parsed_names(streams)
     description = described(spec, rate=rate, streams=streams, span=span)
     clock = _dataset_rate(description, rate)
-    where = span.value if span else "overlap"
-    settings = Settings(clock, where, names, backend.value if backend else None, voxel_size, task, description)
+    where, served_by = span.value if span else "overlap", backend.value if backend else None
+    settings = Settings(clock, where, names, served_by, voxel_size, task, description)
     check_output(out, overwrite=overwrite)
     if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(out)):  # resolve() fails on a loop of links
         raise OutputError(f"{out}: holds the recording that is to be read; name another folder")
-    with open_recordings(path, rate_hz=source_rate) as recording, staged_folder(out, overwrite=overwrite) as folder:
+    with open_recordings(path, rate_hz=source_rate) as recording:
+        conversion, document = _written(recording, settings, printer, out, overwrite=overwrite)
+    printer.document(document | {"out": str(out)})
+    if not json_output:
+        print_conversion(printer, conversion, document)
+        printer.say(f"wrote {out}: LeRobot v3.0, {conversion.frames} frames; look at {out / 'report.html'}")
+
+
+def _written(
+    recording: Recording, settings: Settings, printer: Printer, out: Path, *, overwrite: bool
+) -> tuple[Conversion, dict[str, Any]]:
+    from robocache.align.staging import SUMMARY, staged_folder
+    from robocache.cli.conversion import convert  # with PyTorch, for which a mistake need not wait
+    from robocache.cli.report import report
+
+    with staged_folder(out, overwrite=overwrite) as folder:
         with printer.progress("aligning", len(recording.episode_names)) as advance:
             conversion = convert(recording, settings, folder, advance)
         document = conversion.document("align")
         (folder / "report.html").write_text(report(conversion), encoding="utf-8")
         (folder / SUMMARY).write_text(json_text(document), encoding="utf-8")
-    printer.document(document | {"out": str(out)})
-    if not json_output:
-        print_conversion(printer, conversion, document)
-        printer.say(f"wrote {out}: LeRobot v3.0, {conversion.frames} frames; look at {out / 'report.html'}")
+    return conversion, document
 
 
 def described(spec: Path | None, *, rate: str | None, streams: str | None, span: Span | None) -> Align | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from robocache.records import RecordedStream
@@ -46,10 +47,17 @@ def clock_offsets(stream: RecordedStream) -> dict[str, ClockOffset]:
         # Subtract as integers: a float64 of nanoseconds since 1970 is only good to 256 ns.
         apart = (stamps - stream.times_ns).astype(np.float64)
         seconds = (stream.times_ns - stream.times_ns[0]) / 1e9
-        slope = float(np.polyfit(seconds, apart, 1)[0]) if seconds[-1] > 0 else float("nan")
+        slope = _slope(seconds, apart) if seconds[-1] > 0 else float("nan")
         first, last = (float(np.median(edge)) for edge in (apart[:EDGE_SAMPLES], apart[-EDGE_SAMPLES:]))
         offsets[name] = ClockOffset(first, float(np.median(apart)), last, slope / 1e3)
     return offsets
+
+
+def _slope(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
+    """Of the straight line nearest to the points, in the sense of least squares."""
+    across = x - x.mean()
+    # Not by `@`, for which a library may start threads that cost more than the sum.
+    return float((across * (y - y.mean())).sum() / np.square(across).sum())
 
 
 def offsets_text(stream: RecordedStream) -> str:

@@ -7,13 +7,9 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NoReturn, Protocol
+from typing import Protocol
 
-from rich.console import Console
-from rich.padding import Padding
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+from robocache.cli.plain import plain_stream, table_lines, write_line
 
 # A recording may hold what a terminal obeys, such as ESC; people see it spelled out.
 _SPELLED_OUT = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\n")}
@@ -28,12 +24,6 @@ class Advance(Protocol):
         ...
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> NoReturn:
-        # Called while the exception is being handled; rich's own would exit with 1.
-        raise BrokenPipeError
-
-
 class Printer:
     """One command's output.
 
@@ -43,32 +33,26 @@ class Printer:
 
     def __init__(self, *, json_output: bool) -> None:
         self.json_output = json_output
-        self._console = _console(stderr=json_output)
 
     def say(self, text: str = "") -> None:
         """Print a line for people."""
-        self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        _print_line(printable(text), stderr=self.json_output)
 
     def hint(self, text: str) -> None:
         """Print a line for people on stderr, whatever was asked for."""
-        _console(stderr=True).print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        _print_line(printable(text), stderr=True)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
         """Print a table for people; the first `left` columns are text, the others numbers."""
-        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-        for index, title in enumerate(header):
-            table.add_column(title, justify="left" if index < left else "right", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(printable(cell)) for cell in row))
-        unbounded = self._console.options.update(width=PLAIN_WIDTH)
-        if self._console.measure(table, options=unbounded).maximum <= self._console.width:
-            self._console.print(table, highlight=False)
+        header, rows = [printable(title) for title in header], [[printable(cell) for cell in row] for row in rows]
+        stream = plain_stream(stderr=self.json_output)
+        lines = None if stream is None else table_lines(header, rows, left=left)
+        if stream is not None and lines is not None and len(lines[0]) <= PLAIN_WIDTH:
+            write_line(stream, "\n".join(lines))
             return
-        # Folded cells are hard to read: on a narrow terminal each row becomes a heading and a list.
-        for row in rows:
-            self._console.print(printable(row[0]), style="bold", markup=False, highlight=False)
-            facts = ", ".join(f"{title} {cell}".strip() for title, cell in zip(header[1:], row[1:], strict=True))
-            self._console.print(Padding(Text(printable(facts)), (0, 0, 0, 2)), highlight=False)
+        from robocache.cli.terminal import console, print_table
+
+        print_table(console(stderr=self.json_output), header, rows, left=left)
 
     def skipped(self, attributes: Mapping[str, object]) -> None:
         """Print what a reader left out, so that nobody looks for it in vain."""
@@ -83,33 +67,33 @@ class Printer:
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Advance]:
         """Show how far a loop is: a bar on a terminal, a line a step elsewhere. Always on stderr."""
-        console = _console(stderr=True)
-        if not console.is_terminal:
-            done = 0
+        stream = plain_stream(stderr=True)
+        if stream is None:
+            from robocache.cli.terminal import bar, console
 
-            def step(text: str) -> None:
-                nonlocal done
-                done += 1
-                console.print(
-                    f"{label} {done}/{total}: {printable(text)}", markup=False, highlight=False, soft_wrap=True
-                )
+            screen = console(stderr=True)
+            if screen.is_terminal:
+                with bar(screen, label, total) as move:
+                    yield move
+                return
+        done = 0
 
-            yield step
-            return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task(label, total=total)
+        def step(text: str) -> None:
+            nonlocal done
+            done += 1
+            _print_line(f"{label} {done}/{total}: {printable(text)}", stderr=True)
 
-            def move(text: str) -> None:
-                progress.update(task, advance=1, description=f"{label}: {_escaped(printable(text))}")
+        yield step
 
-            yield move
+
+def _print_line(text: str, *, stderr: bool) -> None:
+    stream = plain_stream(stderr=stderr)
+    if stream is not None:
+        write_line(stream, text)
+        return
+    from robocache.cli.terminal import console
+
+    console(stderr=stderr).print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_error(message: str) -> None:
@@ -151,15 +135,6 @@ def skipped_streams(attributes: Mapping[str, object]) -> dict[str, str]:
 def number(value: float, digits: int = 3) -> str:
     """A number with so many significant digits; "-" for NaN."""
     return "-" if math.isnan(value) else f"{value:.{digits}g}"
-
-
-def _console(*, stderr: bool) -> Console:
-    console = _Console(stderr=stderr, emoji=False)
-    return console if console.is_terminal else _Console(stderr=stderr, emoji=False, width=PLAIN_WIDTH)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def _strict(value: object) -> object:

@@ -34,7 +34,8 @@ def command(
     """Record a simulated robot, align and voxelize it, build a cache, load batches; write a report."""
     from robocache.align import Rate
     from robocache.align.staging import SUMMARY, staged_folder
-    from robocache.cli.conversion import Settings, convert
+    from robocache.cli.conversion import convert
+    from robocache.cli.conversion_settings import Settings
     from robocache.cli.inspect import print_streams
     from robocache.cli.loading import loading_lines, loading_sections
     from robocache.cli.report import report
@@ -65,9 +66,11 @@ def command(
             printer.say(line)
         document = aligned | {"errors": {error.stream: error.document() for error in errors}}
         document["loading"] = loading.document()
-        title, intro = "RoboCache demo", "The robot is simulated, so the true value at any time is known."
         html = report(
-            conversion, title=title, intro=intro, extra_sections=[truth_section(errors), *loading_sections(loading)]
+            conversion,
+            title="RoboCache demo",
+            intro="The robot is simulated, so the true value at any time is known.",
+            extra_sections=[truth_section(errors), *loading_sections(loading)],
         )
         (folder / "report.html").write_text(html, encoding="utf-8")
         (folder / SUMMARY).write_text(json_text(document), encoding="utf-8")

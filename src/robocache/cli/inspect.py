@@ -13,6 +13,7 @@ from robocache.cli.options import JsonOutput, RecordingPath, SourceRate
 from robocache.errors import ArgumentError, OutputError
 
 if TYPE_CHECKING:
+    from robocache.cli.suggestion import Suggestion
     from robocache.readers import StreamStatistics
     from robocache.records import Episode
 
@@ -31,7 +32,6 @@ def command(
     json_output: JsonOutput = False,
 ) -> None:
     """Print streams, rates, jitter, gaps, clock offsets and missing values of a recording."""
-    from robocache.cli.suggestion import Suggestion
     from robocache.readers import open_recordings, stream_statistics
 
     printer = Printer(json_output=json_output)
@@ -40,7 +40,7 @@ def command(
     rows: list[tuple[str, ...]] = []
     with open_recordings(path, rate_hz=source_rate) as recording:
         form, names = recording.format, recording.episode_names
-        suggestion = Suggestion(str(path), form)
+        suggestion = None if suggest is None else _suggestion(path, form)
         with printer.progress("reading", len(names)) as advance:
             for index, name in enumerate(names):
                 episode = recording.read_episode(index)
@@ -48,13 +48,13 @@ def command(
                 if json_output:
                     documents.append(episode_document(episode, statistics))
                 rows.append(_summary(episode, statistics))
-                if suggest is not None:
+                if suggestion is not None:
                     suggestion.see(episode, statistics)
                 # Of the others only numbers stay, so that a dataset may be larger than the memory.
                 if index == 0 or len(names) <= MAX_TABLES:
                     shown.append((episode, statistics))
                 advance(name)
-    if suggest is not None:
+    if suggest is not None and suggestion is not None:
         _write(suggest, suggestion.text(), printer, json_output=json_output)
         if suggest == STDOUT:
             return
@@ -65,6 +65,12 @@ def command(
         if len(shown) < len(names):
             printer.say("\nall episodes (streams as in the first)")
             printer.table(("episode", "duration", "samples", "gaps"), rows)
+
+
+def _suggestion(path: Path, form: str) -> Suggestion:
+    from robocache.cli.suggestion import Suggestion
+
+    return Suggestion(str(path), form)
 
 
 def _write(suggest: Path, text: str, printer: Printer, *, json_output: bool) -> None:

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from robocache import __version__
-from robocache.cli import align, bench, build, burn_in, cache, demo, doctor, inspect, self_test, stress
+from robocache.cli.commands import Commands
 from robocache.cli.console import print_error
 from robocache.errors import RoboCacheError
 
@@ -31,6 +31,10 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 class _Commands(TyperGroup):
     """The group of commands: turns exceptions into one line and an exit code, also under a test runner."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings | {"commands": {}})
+        self.commands = Commands()  # type: ignore[assignment]  # nobody adds to it
 
     def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any) -> Any:  # type: ignore[override]
         """Run; leave through `SystemExit` unless `standalone_mode` is off."""
@@ -74,17 +78,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo")(demo.command)
-app.command("inspect")(inspect.command)
-app.command("align")(align.command)
-app.command("build")(build.command)
-app.command("doctor")(doctor.command)
-app.command("self-test")(self_test.command)
-app.command("burn-in")(burn_in.burn_in)
-app.command("soak")(burn_in.soak)
-app.add_typer(bench.app, name="bench")
-app.add_typer(cache.app, name="cache")
-app.add_typer(stress.app, name="stress")
 
 
 def _print_version(wanted: bool) -> None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from robocache.errors import ArgumentError
-from robocache.loader.nvtx import NVTX, in_ranges, ranges_are_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +36,8 @@ class Monitoring:
     """
 
     def __init__(self, options: LongOptions, header: Mapping[str, Any], thresholds: Thresholds) -> None:
+        from robocache.loader.nvtx import NVTX, ranges_are_on
+
         if options.nvtx:
             os.environ[NVTX] = "1"  # the loader asks too, and so do the processes that it starts
         ranges_are_on()
@@ -85,6 +86,8 @@ class Monitoring:
 
 class _WatchedTask:
     def __init__(self, task: Task, name: str, profile: IterationProfile | None, monitoring: Monitoring) -> None:
+        from robocache.loader.nvtx import in_ranges
+
         self._task = task
         self._profile = profile
         self._monitoring = monitoring

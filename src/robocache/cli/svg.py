@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from robocache.cli.png import heat_map_uri
+from robocache.cli.svg_numbers import tenths
 
 Numbers = npt.NDArray[Any]
 Range = tuple[float, float]
+_Across = tuple[slice | npt.NDArray[np.bool_], npt.NDArray[np.float64]]  # which points of a series, and their pixels
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 22
 HEAT_RGB = (47, 111, 235)
 
@@ -87,7 +90,12 @@ def chart(
     frame = _Frame(_widened(x_range), _y_range(series, x_range, y_zero=y_zero), *size)
     parts = [_band(band, frame) for band in bands]
     parts += _axes(frame)
-    parts += [_draw(one, frame) for one in series]
+    across: dict[int, _Across] = {}  # lines of one chart mostly share their times
+    for one in series:
+        if id(one.x) not in across:
+            inside = _inside(one.x, frame.x_range)
+            across[id(one.x)] = (inside, frame.x(one.x[inside]))
+        parts.append(_draw(one, frame, across[id(one.x)]))
     return _svg(title, size, parts)
 
 
@@ -164,26 +172,33 @@ def _band(band: Band, frame: _Frame) -> str:
     return f'<rect class="gap" {size}><title>{escape(band.label)}</title></rect>'
 
 
-def _draw(series: Series, frame: _Frame) -> str:
-    inside = (np.asarray(series.x) >= frame.x_range[0]) & (np.asarray(series.x) <= frame.x_range[1])
-    x, y = frame.x(series.x[inside]), frame.y(series.y[inside])
+def _inside(x: Numbers, limits: Range) -> slice | npt.NDArray[np.bool_]:
+    inside = (x >= limits[0]) & (x <= limits[1])
+    return slice(None) if inside.all() else inside
+
+
+def _draw(series: Series, frame: _Frame, across: _Across) -> str:
+    inside, x = across
+    y = frame.y(series.y[inside])
     color = f"s{series.color}"
     if series.style in ("dots", "rings"):
         radius = 2.2 if series.style == "dots" else 3
+        is_there = np.isfinite(y)
         return "".join(
-            f'<circle class="{series.style} {color}" cx="{cx:.1f}" cy="{cy:.1f}" r="{radius}"/>'
-            for cx, cy in zip(x.tolist(), y.tolist(), strict=True)
-            if math.isfinite(cy)
+            f'<circle class="{series.style} {color}" cx="{cx}" cy="{cy}" r="{radius}"/>'
+            for cx, cy in zip(tenths(x[is_there]), tenths(y[is_there]), strict=True)
         )
-    x, y = _thinned(x, y)
-    path, pen = [], "M"
-    for cx, cy in zip(x.tolist(), y.tolist(), strict=True):
-        if math.isfinite(cy):
-            path.append(f"{pen}{cx:.1f} {cy:.1f}")
-            pen = "L"
-        else:
-            pen = "M"
-    return f'<path class="{series.style} {color}" d="{"".join(path)}"/>' if path else ""
+    path = _path(*_thinned(x, y))
+    return f'<path class="{series.style} {color}" d="{path}"/>' if path else ""
+
+
+def _path(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> str:
+    """Lines between the points that follow each other, broken where y is no number."""
+    places = np.flatnonzero(np.isfinite(y))
+    points = list(map(" ".join, zip(tenths(x[places]), tenths(y[places]), strict=True)))
+    starts = [0, *(np.flatnonzero(np.diff(places) > 1) + 1).tolist(), len(points)]
+    pieces = ("L".join(points[start:end]) for start, end in itertools.pairwise(starts))
+    return "".join(f"M{piece}" for piece in pieces if piece)
 
 
 def _thinned(
@@ -195,18 +210,19 @@ def _thinned(
     if len(x) <= 4 * len(starts):
         return x, y
     counts = np.diff(starts, append=len(x))
-    kept = [starts]
+    is_kept = np.zeros(len(x), np.bool_)
+    is_kept[starts] = True
+    is_there = np.isfinite(y)
     for extreme, missing in ((np.minimum, np.inf), (np.maximum, -np.inf)):
-        filled = np.where(np.isfinite(y), y, missing)
-        is_extreme = np.isfinite(y) & (filled == np.repeat(extreme.reduceat(filled, starts), counts))
+        filled = np.where(is_there, y, missing)
+        is_extreme = is_there & (filled == np.repeat(extreme.reduceat(filled, starts), counts))
         places = np.flatnonzero(is_extreme)
-        kept.append(places[np.unique(columns[places], return_index=True)[1]])  # the first of each column
-    chosen = np.unique(np.concatenate(kept))
-    return x[chosen], y[chosen]
+        is_kept[places[np.flatnonzero(np.diff(columns[places], prepend=-1))]] = True  # the first of each column
+    return x[is_kept], y[is_kept]
 
 
 def _y_range(series: Sequence[Series], x_range: Range, *, y_zero: bool) -> Range:
-    shown = [one.y[(one.x >= x_range[0]) & (one.x <= x_range[1])].astype(np.float64) for one in series]
+    shown = [one.y[_inside(one.x, x_range)].astype(np.float64, copy=False) for one in series]
     values = np.concatenate([*shown, np.zeros(1)] if y_zero else [*shown, np.empty(0)])
     values = values[np.isfinite(values)]
     if not len(values):

@@ -10,6 +10,7 @@ without, a flipped bit inside a message is a wrong number that no reader can not
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,16 @@ from robocache.records import Int64
 
 _PREFIX = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<BQHIQQ")
+RUN_BYTES = 4 * 2**20  # of messages that wait for their topic
+
+
+class _Run:
+    """Messages of one topic, one after the other, on their way to it."""
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        self.payloads: list[bytes] = []
+        self.stamps = array("q")  # log and publish of each in turn
 
 
 @dataclass
@@ -33,11 +44,17 @@ class _Contents:
     """What one pass over the file has found."""
 
     topics: Topics
+    runs: dict[int, _Run | None] = field(default_factory=dict)  # by channel; None: its messages are left out
     schemas: dict[int, tuple[str, str, bytes]] = field(default_factory=dict)
     channels: dict[int, tuple[str, Topic | ImageTopic | None]] = field(default_factory=dict)
     definitions: dict[bytes, int] = field(default_factory=dict)
     profile: str = ""
     library: str = ""
+
+    def run(self, topic: Topic) -> _Run:
+        """The one of a topic, also where it has several channels: its messages stay in the file's order."""
+        known = (run for run in self.runs.values() if run is not None and run.topic is topic)
+        return next(known, None) or _Run(topic)
 
 
 class McapRecording(MessageRecording):
@@ -96,24 +113,53 @@ class McapRecording(MessageRecording):
             yield data[start : start + size]
 
     def _read_block(self, block: Block, contents: _Contents) -> None:
-        data, at, end = block.data, block.start, block.end
-        while at < end:
-            if end - at < _PREFIX.size:
-                raise self._damage(block, at, f"ends inside a record, {end - at} bytes after its start")
-            opcode, length = _PREFIX.unpack_from(data, at)
+        at = block.start
+        while at < block.end:
+            at = self._read_messages(block, at, contents)
+            if at < block.end:
+                at = self._read_record(block, at, contents)
+
+    def _read_messages(self, block: Block, at: int, contents: _Contents) -> int:
+        """Take messages up to the first record that is something else, or has something wrong; say where that is."""
+        data, runs, last = block.data, contents.runs, block.end - _MESSAGE.size
+        stop = min(block.end, at + RUN_BYTES)
+        while at <= last:
+            opcode, length, channel, _, log_ns, publish_ns = _MESSAGE.unpack_from(data, at)
             following = at + _PREFIX.size + length
-            if following > end:
-                raise self._damage(
-                    block, at, f"a record declares {length} bytes, but {end - at - _PREFIX.size} are left"
-                )
-            if opcode == MESSAGE:
-                self._read_message(block, at, following, contents)
-            elif opcode in (HEADER, SCHEMA, CHANNEL):
-                try:
-                    self._read_definition(opcode, data[at + _PREFIX.size : following], contents)
-                except (struct.error, UnicodeDecodeError, IndexError) as error:
-                    raise self._damage(block, at, f"a record of type {opcode:#04x} is malformed ({error})") from error
+            if opcode != MESSAGE or following > stop or channel not in runs:
+                break
+            start = at + _MESSAGE.size
+            if following < start or log_ns > REACH_NS or publish_ns > REACH_NS:
+                break
+            run = runs[channel]
+            if run is not None:
+                run.payloads.append(data[start:following])
+                run.stamps.append(log_ns)
+                run.stamps.append(publish_ns)
             at = following
+        for run in runs.values():
+            if run is not None and run.payloads:
+                contents.topics.add_many(run.topic, run.payloads, run.stamps)
+                run.payloads, run.stamps = [], array("q")
+        return at
+
+    def _read_record(self, block: Block, at: int, contents: _Contents) -> int:
+        """Take one record, whatever it is; say where the next one begins."""
+        data, end = block.data, block.end
+        if end - at < _PREFIX.size:
+            raise self._damage(block, at, f"ends inside a record, {end - at} bytes after its start")
+        opcode, length = _PREFIX.unpack_from(data, at)
+        following: int = at + _PREFIX.size + length
+        if following > end:
+            raise self._damage(block, at, f"a record declares {length} bytes, but {end - at - _PREFIX.size} are left")
+        if opcode == MESSAGE:
+            self._read_message(block, at, following, contents)
+        elif opcode in (HEADER, SCHEMA, CHANNEL):
+            try:
+                self._read_definition(opcode, data[at + _PREFIX.size : following], contents)
+            except (struct.error, UnicodeDecodeError, IndexError) as error:
+                raise self._damage(block, at, f"a record of type {opcode:#04x} is malformed ({error})") from error
+        return following
 
     def _read_message(self, block: Block, at: int, following: int, contents: _Contents) -> None:
         if following - at < _MESSAGE.size:
@@ -148,7 +194,10 @@ class McapRecording(MessageRecording):
             if known is not None and known[0] != name:
                 raise IndexError(f"channel {number} is {name}, but was {known[0]} before")
             if known is None:
-                contents.channels[number] = (name, self._topic(name, schema, encoding, contents))
+                topic = self._topic(name, schema, encoding, contents)
+                contents.channels[number] = (name, topic)
+                if not isinstance(topic, ImageTopic):  # of which places are kept, message by message
+                    contents.runs[number] = None if topic is None else contents.run(topic)
 
     def _topic(self, name: str, schema: int, encoding: str, contents: _Contents) -> Topic | ImageTopic | None:
         """Where the messages of a channel go; None when they are skipped, or not asked for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -64,10 +65,10 @@ class Topic:
         self.cdr = cdr
         self.nbytes = 0
         self._is_published = True
-        self._layouts: dict[int, list[tuple[Layout, Bytes, Bytes]]] = {}
+        self._layouts: dict[int, list[tuple[Layout, Int64, Bytes]]] = {}
         self._groups: dict[Shape, _Group] = {}
         self._payloads: list[bytes] = []
-        self._stamps: list[tuple[int, int]] = []
+        self._stamps = array("q")  # log and publish of each message in turn
         self._pending_bytes = 0
 
     def add(self, payload: bytes, log_ns: int, publish_ns: int | None = None) -> None:
@@ -80,8 +81,22 @@ class Topic:
         """
         self._payloads.append(payload)
         self._is_published = self._is_published and publish_ns is not None
-        self._stamps.append((log_ns, log_ns if publish_ns is None else publish_ns))
+        self._stamps.append(log_ns)
+        self._stamps.append(log_ns if publish_ns is None else publish_ns)
         self._pending_bytes += len(payload)
+        if self._pending_bytes > PENDING_BYTES:
+            self.decode()
+
+    def add_many(self, payloads: list[bytes], stamps: array[int]) -> None:
+        """Take messages; the same as `add` of each.
+
+        Args:
+            payloads: Their bytes.
+            stamps: Of each in turn when it was recorded, and when it was sent.
+        """
+        self._payloads += payloads
+        self._stamps.extend(stamps)
+        self._pending_bytes += sum(map(len, payloads))
         if self._pending_bytes > PENDING_BYTES:
             self.decode()
 
@@ -93,32 +108,41 @@ class Topic:
         """
         if not self._payloads:
             return
-        stamps = np.array(self._stamps, dtype=np.int64).reshape(-1, 2)
+        stamps = np.frombuffer(self._stamps, np.int64).reshape(-1, 2)
         sizes = np.fromiter(map(len, self._payloads), np.int64, len(self._payloads))
         for size in np.unique(sizes):
             rows = np.flatnonzero(sizes == size)
-            joined = b"".join([self._payloads[row] for row in rows])
+            joined = b"".join([self._payloads[row] for row in rows.tolist()])
             messages = np.frombuffer(joined, np.uint8).reshape(len(rows), size)
             self._decode_equal_sizes(messages, stamps[rows])
-        self._payloads, self._stamps, self._pending_bytes = [], [], 0
+        self._payloads, self._stamps, self._pending_bytes = [], array("q"), 0
 
     def _decode_equal_sizes(self, messages: Bytes, stamps: Int64) -> None:
         known = self._layouts.setdefault(messages.shape[1], [])
         left = np.arange(len(messages))
         for layout, fixed, content in known:
-            fits = (messages[left][:, fixed] == content).all(axis=1)
-            self._take(layout, messages[left[fits]], stamps[left[fits]])
-            left = left[~fits]
+            left = self._take_fitting(layout, (fixed, content), messages, stamps, left)
         while len(left):
             example = messages[left[0]]
             constant = CONSTANT.get(self.type_name, ())
             layout = find_layout(self.definitions, self.type_name, example.tobytes(), constant, cdr=self.cdr)
             fixed = np.array(layout.fixed, dtype=np.int64)
-            fits = (messages[left][:, fixed] == example[fixed]).all(axis=1)
-            self._take(layout, messages[left[fits]], stamps[left[fits]])
-            left = left[~fits]
+            left = self._take_fitting(layout, (fixed, example[fixed]), messages, stamps, left)
             if len(known) < MAX_GROUPS:
                 known.append((layout, fixed, example[fixed]))
+
+    def _take_fitting(
+        self, layout: Layout, fixed: tuple[Int64, Bytes], messages: Bytes, stamps: Int64, left: Int64
+    ) -> Int64:
+        """Take those of the messages left that have a layout; say which are left then."""
+        places, content = fixed
+        fits = (messages[left[:, None], places] == content).all(axis=1)
+        if fits.all() and len(left) == len(messages):  # as nearly always: a copy less
+            self._take(layout, messages, stamps)
+        else:
+            self._take(layout, messages[left[fits]], stamps[left[fits]])
+        others: Int64 = left[~fits]
+        return others
 
     def _take(self, layout: Layout, messages: Bytes, stamps: Int64) -> None:
         if not len(messages):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError
@@ -94,6 +95,22 @@ class Topics:
                 topic.add(payload, log_ns, publish_ns, place)
             else:
                 topic.add(payload, log_ns, publish_ns)
+        except LayoutError as error:
+            raise self._unfit(topic, error) from error
+
+    def add_many(self, topic: Topic, payloads: list[bytes], stamps: array[int]) -> None:
+        """Take messages that follow each other.
+
+        Args:
+            topic: From `topic`.
+            payloads: Their bytes.
+            stamps: Of each in turn when it was recorded, and when it was sent.
+
+        Raises:
+            DamagedRecordingError: One does not fit its definition.
+        """
+        try:
+            topic.add_many(payloads, stamps)
         except LayoutError as error:
             raise self._unfit(topic, error) from error
 
