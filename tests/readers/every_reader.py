@@ -1,6 +1,7 @@
 """A small recording of every format, for tests that all readers must pass."""
 
 import bz2
+import gzip
 import zipfile
 
 import h5py
@@ -61,6 +62,11 @@ def _carmen(folder):
     return path
 
 
+def gzipped(path):
+    path.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+    return path
+
+
 def _ros(write, name):
     return lambda folder: write(folder / name, mcap_messages(write_small_mcap(folder / "source.mcap")))
 
@@ -77,11 +83,13 @@ FORMATS = {
         lambda folder: write_rlds(folder / "a.tfrecord", episode_features(50), episode_features(20, 1)),
         {"rate_hz": 5.0},
     ),
+    "rlds_gzip": (lambda folder: gzipped(FORMATS["rlds"][0](folder)), {"rate_hz": 5.0}),
     "zarr_v2": (lambda folder: write_zarr(folder / "a.zarr", 2), {"rate_hz": 10.0}),
     "zarr_v3_zip": (lambda folder: zipped(write_zarr(folder / "a.zarr", 3)), {"rate_hz": 10.0}),
     "carmen": (_carmen, {}),
     "synthetic": (None, {}),
     **WITH_IMAGES,
+    "rlds_images_gzip": (lambda folder: gzipped(WITH_IMAGES["rlds_images"][0](folder)), {"rate_hz": 5.0}),
 }
 
 

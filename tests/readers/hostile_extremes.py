@@ -192,7 +192,18 @@ def _raw_record(data, **options):
     return written
 
 
+def _gzip_bomb(folder):
+    """A record that declares 2 GiB, and zeros without end for it."""
+    path = folder / "a.tfrecord"
+    packer = zlib.compressobj(wbits=31)
+    start = packer.compress(framed(b"", length=2**31)[:12]) + packer.flush(zlib.Z_FULL_FLUSH)
+    zeros = packer.compress(ZEROS[: 2**20]) + packer.flush(zlib.Z_FULL_FLUSH)
+    path.write_bytes(start + zeros * 2**11)
+    return path
+
+
 RLDS = {
+    "gzip": (_gzip_bomb, "become more than 200 times as many"),
     "record_2_60": (_raw_record(b"", length=2**60), "declares 1152921504606846976 bytes"),
     "feature_2_60": (_raw_record(varint(1 << 3 | 2) + varint(2**60) + bytes(50)), "a.tfrecord"),
     "picture": (rlds(**{"steps/rgb": [png_of(60000, 60000)] * 6}), "60000 x 60000 pixels"),

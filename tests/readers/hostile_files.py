@@ -6,36 +6,27 @@ import shutil
 import struct
 
 import numpy as np
-import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
 from .every_reader import FORMATS  # noqa: TID252 -- tests are not an installed package
-from .image_recordings import VIDEO, write_lerobot_video  # noqa: TID252
+from .image_recordings import VIDEO, as_v21, write_lerobot_video  # noqa: TID252
 from .test_carmen import log_text  # noqa: TID252
-from .test_lerobot import DATA, LENGTHS  # noqa: TID252
+from .test_lerobot import LENGTHS  # noqa: TID252
 
-EPISODE_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 EPISODE_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 
 
 def write_lerobot_v21(root):
     """The same two episodes, a Parquet file and a video each, and JSON lines about them."""
-    write_lerobot_video(root)
-    table, video = pq.read_table(root / DATA), root / "videos" / VIDEO / "chunk-000/file-000.mp4"
+    as_v21(write_lerobot_video(root))
+    video = root / "videos" / VIDEO / "chunk-000/file-000.mp4"
     new_video = root / EPISODE_VIDEO.format(episode_chunk=0, video_key=VIDEO, episode_index=0)
     new_video.parent.mkdir(parents=True)
-    lines = []
-    for index, (start, length) in enumerate(((0, LENGTHS[0]), LENGTHS)):
-        pq.write_table(table.slice(start, length), root / EPISODE_PATH.format(episode_chunk=0, episode_index=index))
+    for index in range(len(LENGTHS)):
         shutil.copy(video, root / EPISODE_VIDEO.format(episode_chunk=0, video_key=VIDEO, episode_index=index))
-        lines.append(json.dumps({"episode_index": index, "length": length, "tasks": ["pick"]}))
-    for path in (root / DATA, video):
-        path.unlink()
-    shutil.rmtree(root / "meta/episodes")
-    (root / "meta/episodes.jsonl").write_text("\n".join(lines))
+    video.unlink()
     info = json.loads((root / "meta/info.json").read_text())
-    changed = {"codebase_version": "v2.1", "chunks_size": 1000, "data_path": EPISODE_PATH, "video_path": EPISODE_VIDEO}
-    (root / "meta/info.json").write_text(json.dumps(info | changed))
+    (root / "meta/info.json").write_text(json.dumps(info | {"video_path": EPISODE_VIDEO}))
     return root
 
 

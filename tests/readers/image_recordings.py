@@ -1,17 +1,22 @@
 """A small recording with images of every kind, for tests that all readers must pass."""
 
+import json
+
 import h5py
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .bag_writing import mcap_messages, write_ros1, write_rosbag2  # noqa: TID252 -- tests are not an installed package
 from .test_images import PICTURES, encoded, write_cameras  # noqa: TID252
-from .test_lerobot import EPISODES, LENGTHS, write_dataset  # noqa: TID252
+from .test_lerobot import DATA, EPISODES, LENGTHS, write_dataset  # noqa: TID252
 from .test_rlds import episode_features  # noqa: TID252
 from .test_rlds import write as write_rlds  # noqa: TID252
 from .test_video import write_video  # noqa: TID252
 
 VIDEO = "observation.images.top"
+CAMERAS = {"observation.images.top": "PNG", "observation.images.wrist": "JPEG"}
+EPISODE_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 
 
 def write_hdf5_images(path):
@@ -47,6 +52,44 @@ def write_lerobot_video(root):
     return root
 
 
+def embedded(images):
+    """A column as Hugging Face's datasets lay it out."""
+    rows = [{"bytes": data, "path": f"frame-{row:06d}.png"} for row, data in enumerate(images)]
+    return pa.array(rows, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+
+
+def write_lerobot_images(root, **options):
+    """Both episodes with two cameras in the Parquet file; `options` are pyarrow's."""
+    write_dataset(root)
+    table = pq.read_table(root / DATA)
+    info = json.loads((root / "meta/info.json").read_text())
+    for name, form in CAMERAS.items():
+        images = [encoded(PICTURES[row % 5], form) for row in range(len(table))]  # some of them twice
+        table = table.append_column(name, embedded(images))
+        names = ["height", "width", "channels"]
+        info["features"][name] = {"dtype": "image", "shape": [*PICTURES.shape[1:]], "names": names}
+    pq.write_table(table, root / DATA, **options)
+    (root / "meta/info.json").write_text(json.dumps(info))
+    return root
+
+
+def as_v21(root, **options):
+    """A dataset of two episodes with a Parquet file each, and JSON lines about them."""
+    table = pq.read_table(root / DATA)
+    (root / DATA).unlink()
+    lines = []
+    for index, (start, length) in enumerate(((0, LENGTHS[0]), LENGTHS)):
+        path = root / EPISODE_PATH.format(episode_chunk=0, episode_index=index)
+        pq.write_table(table.slice(start, length), path, **options)
+        lines.append(json.dumps({"episode_index": index, "length": length, "tasks": ["pick"]}))
+    (root / EPISODES).unlink()
+    (root / "meta/episodes.jsonl").write_text("\n".join(lines))
+    info = json.loads((root / "meta/info.json").read_text())
+    changed = {"codebase_version": "v2.1", "chunks_size": 1000, "data_path": EPISODE_PATH}
+    (root / "meta/info.json").write_text(json.dumps(info | changed))
+    return root
+
+
 def _cameras(write, name):
     return lambda folder: write(folder / name, mcap_messages(write_cameras(folder / "source.mcap")))
 
@@ -59,4 +102,6 @@ WITH_IMAGES = {
     "hdf5_images": (lambda folder: write_hdf5_images(folder / "a.h5"), {}),
     "rlds_images": (lambda folder: write_rlds_images(folder / "a.tfrecord"), {"rate_hz": 5.0}),
     "lerobot_video": (lambda folder: write_lerobot_video(folder / "set"), {}),
+    "lerobot_images": (lambda folder: write_lerobot_images(folder / "set", row_group_size=3), {}),
+    "lerobot_images_v21": (lambda folder: as_v21(write_lerobot_images(folder / "set"), use_dictionary=False), {}),
 }

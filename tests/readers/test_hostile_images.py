@@ -18,7 +18,7 @@ from .test_zarr import changed  # noqa: TID252
 def file_with_images(name, folder):
     """What to open, and which file of it holds the images."""
     path = WITH_IMAGES[name][0](folder)
-    held = [path] if path.is_file() else [*path.rglob("*.db3"), *path.rglob("*.mp4")]
+    held = [path] if path.is_file() else [*path.rglob("*.db3"), *path.rglob("*.mp4"), *path.glob("data/*/*")]
     return path, held[0]
 
 

@@ -3,16 +3,15 @@
 Each of these edits was tried, and made a test fail: no comparison; the count of another split taken.
 """
 
-import gzip
 import json
 
 import pytest
 
-from robocache.errors import DamagedRecordingError, RecordingLimitError, UnknownFormatError
+from robocache.errors import DamagedRecordingError, RecordingLimitError
 from robocache.readers import open_recording
 
 from .conftest import read_all, recording  # noqa: TID252 -- tests are not an installed package
-from .test_rlds import BRIDGE, episode_features, framed, write  # noqa: TID252
+from .test_rlds import BRIDGE, episode_features, write  # noqa: TID252
 
 NAME = "robot-train.tfrecord-00001-of-00002"
 
@@ -75,11 +74,3 @@ def test_metadata_of_another_shape_say_nothing(tmp_path, document):
     write(tmp_path / NAME, episode_features())
     with open_recording(tmp_path, rate_hz=5) as opened:
         assert len(opened.episode_names) == 1
-
-
-def test_a_file_compressed_as_a_whole_says_so(tmp_path):
-    """Fails where it is called damaged: the remedy would be to download it again."""
-    for name in ("a.tfrecord-00000-of-00002", "a.tfrecord-00001-of-00002.gz"):
-        (tmp_path / name).write_bytes(gzip.compress(framed(b"")))
-    with pytest.raises(UnknownFormatError, match="is compressed with gzip as a whole; decompress it with gunzip first"):
-        open_recording(tmp_path, rate_hz=5)

@@ -1,7 +1,4 @@
-"""LeRobot datasets, v3.0 and v2.1: their low-dimensional columns with pyarrow alone, their videos with PyAV.
-
-Images inside Parquet files are not read; they are listed under "skipped".
-"""
+"""LeRobot datasets, v3.0 and v2.1: their low-dimensional columns with pyarrow alone, their images, their videos."""
 
 from __future__ import annotations
 
@@ -13,12 +10,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError, RecordingNotFoundError
+from robocache.readers.lerobot_images import ImageColumns
 from robocache.readers.lerobot_meta import CLOCK_COLUMNS, Dataset, EpisodeEntry, Feature, open_dataset
-from robocache.readers.lerobot_table import CHECK, column_numbers, read_columns, read_episode_columns
+from robocache.readers.lerobot_table import (
+    CHECK,
+    column_numbers,
+    first_row_of_episode,
+    read_columns,
+    read_episode_columns,
+)
 from robocache.readers.limits import REACH_NS, Limits
 from robocache.readers.recording import OpenRecording, ascending_stream, image_stream, requested_streams
 from robocache.readers.sources import EpisodeSources
 from robocache.readers.span import Span
+from robocache.readers.stills import StillFrames
 from robocache.readers.video import VideoFiles, VideoFrames
 from robocache.records import Episode, Int64, RecordedStream
 
@@ -35,6 +40,8 @@ class LeRobotRecording(OpenRecording):
     from where the episode begins in its file, and at most half a frame away from it. It is decoded when it is read,
     and PyAV is needed only then. A video whose file is not there is listed under "skipped".
 
+    A feature of dtype "image" (JPEG or PNG in the Parquet file) is a stream of images too: row k is that of the row.
+
     Args:
         path: The folder that holds meta/info.json.
         limits: What its files may make the reader allocate.
@@ -48,11 +55,13 @@ class LeRobotRecording(OpenRecording):
         # A v3.0 file holds many episodes, which are mostly read in order: the columns read last are kept.
         self._last: tuple[Path, list[str], pa.Table] | None = None
         self._videos = VideoFiles(limits)
+        self._images = ImageColumns(limits)
 
     def close(self) -> None:
         """Release what was read. Closing twice is allowed; reading after it raises `ClosedError`."""
         super().close()
         self._videos.close()
+        self._images.close()
         self._last = None
 
     def _read(self, index: int, streams: Collection[str] | None, span: Span) -> Episode:
@@ -63,7 +72,8 @@ class LeRobotRecording(OpenRecording):
         absent = {name: path for name, (path, _) in videos.items() if not path.is_file()}
         for name in absent.keys() & set(streams or ()):
             raise RecordingNotFoundError(absent[name], "is missing from the dataset", remedy=CHECK)
-        available = [*dataset.features, *(name for name in videos if name not in absent)]
+        pictures, no_pictures = self._pictures(entry, streams)
+        available = [*dataset.features, *(name for name in videos if name not in absent), *pictures]
         names = requested_streams(self.path, streams, available)
         table = self._rows(entry, tuple(name for name in names if name in dataset.features))
         of_all = self._clocks(table, entry)
@@ -74,19 +84,20 @@ class LeRobotRecording(OpenRecording):
         clocks = {name: times_ns[rows.start : rows.stop] for name, times_ns in of_all.items()}
         made: dict[str, RecordedStream] = {}
         for name in names:
-            if name in videos:
-                frames = self._frames(*videos[name], of_all)
+            if name in videos or name in pictures:
+                frames = pictures[name] if name in pictures else self._frames(*videos[name], of_all)
                 whole = image_stream(name, frames, clocks, clock, rows)
             else:
                 feature = dataset.features[name]
                 values = self._values(table, entry, feature)
                 whole = ascending_stream(name, values, clocks, clock, columns=feature.columns)
             made[name] = span.cut(whole)
+        missing = {name: f"its file {path} is not there" for name, path in absent.items()}
         attributes = {
             "task": entry.task,
             "robot": dataset.robot,
             "fps": dataset.fps,
-            "skipped": dataset.skipped | {name: f"its file {path} is not there" for name, path in absent.items()},
+            "skipped": dataset.skipped | missing | no_pictures,
         }
         return Episode(self.episode_names[index], made, self.path, attributes)
 
@@ -99,6 +110,8 @@ class LeRobotRecording(OpenRecording):
         place = {"episode": entry.index, "length": entry.length, "fps": dataset.fps, "features": features}
         videos = {name: dataset.video_file(entry, name) for name in dataset.videos}
         place["videos"] = {name: start_s for name, (path, start_s) in videos.items() if path.is_file()}
+        if dataset.images:
+            place["images"] = list(dataset.images)
         files = [dataset.data_file(entry), *(path for path, _ in videos.values() if path.is_file())]
         return EpisodeSources(tuple(files), place)
 
@@ -130,6 +143,25 @@ class LeRobotRecording(OpenRecording):
             problem = f"episode {entry.index} takes {table.nbytes} bytes; the limit is {self._limits.episode_bytes}"
             raise RecordingLimitError(file, problem, remedy="read fewer streams, or raise Limits(episode_bytes=...)")
         return table
+
+    def _pictures(
+        self, entry: EpisodeEntry, streams: Collection[str] | None
+    ) -> tuple[dict[str, StillFrames], dict[str, str]]:
+        """Those of the requested features that are stored as images, and why some are none that can be read."""
+        file, wanted = self._dataset.data_file(entry), self._dataset.images
+        if streams is not None:
+            wanted = tuple(name for name in wanted if name in streams)
+        found: dict[str, StillFrames] = {}
+        reasons: dict[str, str] = {}
+        first = first_row_of_episode(file, entry.index, self._limits) if wanted else 0
+        for name in wanted:
+            shape = self._images.shape(file, name, first)
+            if isinstance(shape, str):
+                reasons[name] = shape
+            else:
+                rows = range(first, first + entry.length)
+                found[name] = self._images.frames(file, name, rows, shape)
+        return found, reasons
 
     def _frames(self, path: Path, start_s: float, clocks: dict[str, Int64]) -> VideoFrames:
         shown_ns = clocks.get("timestamp", next(iter(clocks.values())))

@@ -26,7 +26,7 @@ MAX_EPISODES = 10_000_000
 _FIELD = re.compile(r"\w+:0?\d{0,2}d?")  # of a path: its name, and the width of a number
 _Kind = TypeVar("_Kind")
 _INTEGERS = (f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
-_VIDEO = "its values are video, not numbers"
+_VIDEO, _IMAGE = (f"its values are {kind}, not numbers" for kind in ("video", "image"))
 _NUMBERS = frozenset({"float16", "float32", "float64", "bool", *_INTEGERS})
 
 
@@ -66,6 +66,7 @@ class Dataset:
     episodes: tuple[EpisodeEntry, ...]
     videos: tuple[str, ...] = ()
     video_path: str = ""
+    images: tuple[str, ...] = ()
 
     def video_file(self, entry: EpisodeEntry, name: str) -> tuple[Path, float]:
         """The file that holds a video of an episode, and the second in it at which the episode begins."""
@@ -160,9 +161,10 @@ def open_dataset(root: Path, limits: Limits) -> Dataset:
         robot=str(info.get("robot_type")),
         data_path=_entry(root, info, "data_path", str),
         features=features,
-        skipped={name: why for name, why in skipped.items() if name not in videos},
+        skipped={name: why for name, why in skipped.items() if name not in videos and why != _IMAGE},
         videos=tuple(videos),
         video_path=str(video_path),
+        images=tuple(name for name, why in skipped.items() if why == _IMAGE),
         episodes=episodes,
     )
 

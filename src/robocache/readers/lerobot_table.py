@@ -39,7 +39,7 @@ def read_columns(
         DamagedRecordingError: It is no Parquet file, is damaged, or lacks a column.
         RecordingLimitError: The columns declare more bytes than the limits allow.
     """
-    with _opened(path) as file:
+    with opened_table(path) as file:
         names = file.schema_arrow.names
         wanted = names if columns is None else [name for name in columns if name in names]
         missing = [] if columns is None else [name for name in columns if name not in names and name not in optional]
@@ -69,7 +69,7 @@ def read_episode_columns(path: Path, columns: Sequence[str], episode: int, limit
         DamagedRecordingError: It is no Parquet file, is damaged, or lacks the episode.
         RecordingLimitError: The columns declare more bytes than the limits allow.
     """
-    with _opened(path) as file:
+    with opened_table(path) as file:
         names, groups = file.schema_arrow.names, range(file.metadata.num_row_groups)
         wanted = [name for name in columns if name in names]
         declared = sum(size for group in groups for _, size in _sizes(file.metadata, wanted, group))
@@ -87,8 +87,41 @@ def read_episode_columns(path: Path, columns: Sequence[str], episode: int, limit
         return file.read_row_groups(found, wanted, use_threads=False)
 
 
+def first_row_of_episode(path: Path, episode: int, limits: Limits) -> int:
+    """The first row of an episode in a Parquet file; 0 in a file without `episode_index`.
+
+    Args:
+        path: The file.
+        episode: Its number in `episode_index`.
+        limits: How much that column of a row group may take in memory.
+
+    Raises:
+        RecordingNotFoundError: There is no such file.
+        DamagedRecordingError: It is no Parquet file, is damaged, or lacks the episode.
+        RecordingLimitError: The column declares more bytes than the limits allow.
+    """
+    with opened_table(path) as file:
+        if "episode_index" not in file.schema_arrow.names:
+            return 0
+        first = 0
+        for group in range(file.metadata.num_row_groups):
+            _check_size(path, file.metadata, ["episode_index"], limits, [group])
+            numbers = file.read_row_group(group, ["episode_index"], use_threads=False)
+            rows = np.flatnonzero(column_numbers(path, numbers, "episode_index", 1) == episode)
+            if len(rows):
+                return first + int(rows[0])
+            first += len(numbers)
+    raise DamagedRecordingError(path, f"has no row of episode {episode}", remedy=CHECK)
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+def opened_table(path: Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet file, open for reading; whatever pyarrow raises meanwhile becomes our error.
+
+    Raises:
+        RecordingNotFoundError: There is no such file.
+        DamagedRecordingError: It is no Parquet file, or is damaged.
+    """
     if not path.is_file():
         raise RecordingNotFoundError(path, "is missing from the dataset", remedy=CHECK)
     try:

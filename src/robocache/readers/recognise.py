@@ -27,7 +27,8 @@ ZIP_MAGIC = b"PK\3\4"
 PARQUET_MAGIC = b"PAR1"
 READS = (
     "RoboCache reads MCAP (ROS 2 CDR) files, ROS 1 bags, rosbag2 folders, HDF5 files, CARMEN logs, RLDS (TFRecord) "
-    "files or folders, Zarr replay buffers (folders or zip files), and folders with a LeRobot v2.1 or v3.0 dataset"
+    "files or folders, plain or gzip, Zarr replay buffers (folders or zip files), and folders with a LeRobot v2.1 or "
+    "v3.0 dataset"
 )
 SUFFIXES = (".mcap", ".bag", ".db3", ".hdf5", ".h5", ".clf", ".clf.bz2", ".clf.gz", ".zarr.zip")
 HEAD_BYTES = 8
@@ -43,9 +44,9 @@ def open_recording(path: str | Path, *, rate_hz: float | None = None, limits: Li
     """Open a recording of any format that RoboCache reads, recognised by its content.
 
     Args:
-        path: An MCAP file, ROS 1 bag or HDF5 file; a CARMEN log (plain, bzip2 or gzip); an RLDS TFRecord file; a folder
-            with a LeRobot dataset, a rosbag2 or the TFRecord files of an RLDS data set; or a folder around exactly one
-            other file.
+        path: An MCAP file, ROS 1 bag or HDF5 file; a CARMEN log (plain, bzip2 or gzip); an RLDS TFRecord file (plain
+            or gzip); a folder with a LeRobot dataset, a rosbag2 or the TFRecord files of an RLDS data set; or a folder
+            around exactly one other file.
         rate_hz: Steps a second of an RLDS data set or a Zarr replay buffer, which need it, or rate of an HDF5 file's
             datasets without times, 1e-6 to 1e9; overrides what the file says. The other formats have times, and refuse
             it.
@@ -199,7 +200,8 @@ def _is_carmen(path: Path, head: bytes, limits: Limits) -> bool:
     if not is_carmen(path, limits):
         if compression is None:
             return False
-        raise UnknownFormatError(path, f"is a {compression} file that holds no CARMEN log", offset=0, remedy=READS)
+        held = "no CARMEN log" if compression == "bzip2" else "neither a CARMEN log nor TFRecords"
+        raise UnknownFormatError(path, f"is a {compression} file that holds {held}", offset=0, remedy=READS)
     return True
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError, UnknownFormatError
+from robocache.readers.gzip_stream import GzipStreams
 from robocache.readers.images import ImageError, Uint8, image_shape, is_image
 from robocache.readers.limits import Limits
 from robocache.readers.recording import (
     OpenRecording,
     ascending_stream,
     image_stream,
-    open_binary,
     requested_streams,
     synthetic_times_ns,
 )
@@ -27,7 +27,7 @@ from robocache.readers.sources import EpisodeSources
 from robocache.readers.span import Span
 from robocache.readers.stills import StillFrames, decoded_each
 from robocache.readers.tf_example import ExampleError, Feature, read_features
-from robocache.readers.tfrecord import COPY, Record, index_records, read_record
+from robocache.readers.tfrecord import COPY, Record, RecordFile, read_record
 from robocache.records import Episode, Int64, RecordedStream
 
 _STEPS = "steps/"
@@ -64,8 +64,12 @@ class RldsRecording(OpenRecording):
             raise UnknownFormatError(path, "is an RLDS data set, which has no times", remedy=GIVE_RATE)
         self._rate_hz = rate_hz
         self._limits = limits
-        self._files = [(file, *index_records(file)) for file in files]
-        check_counts(path if path.is_dir() else path.parent, {file: len(offsets) for file, offsets, _ in self._files})
+        gzips = GzipStreams(limits)
+        opened = [RecordFile(file, gzips) for file in files]
+        self._files = [(file, *file.index()) for file in opened]
+        check_counts(
+            path if path.is_dir() else path.parent, {file.path: len(offsets) for file, offsets, _ in self._files}
+        )
         self._ends = list(accumulate(len(offsets) for _, offsets, _ in self._files))
         super().__init__(str(path), (f"episode_{index:06d}" for index in range(self._ends[-1])))
 
@@ -74,23 +78,23 @@ class RldsRecording(OpenRecording):
         record = self._record(index)
         data = read_record(record, self._limits)
         try:
-            episode = self._episode(index, record.path.name, data, streams)
+            episode = self._episode(index, record.file.path.name, data, streams)
         except ExampleError as error:
             at = record.offset + error.offset
-            raise DamagedRecordingError(record.path, error.problem, offset=at, remedy=COPY) from error
+            raise DamagedRecordingError(record.file.path, error.problem, offset=at, remedy=COPY) from error
         return replace(episode, streams={name: span.cut(stream) for name, stream in episode.streams.items()})
 
     def episode_sources(self, index: int) -> EpisodeSources:
         """The file with the episode's record; see `NamesItsSources`."""
         self._check_episode(index)
         record = self._record(index)
-        return EpisodeSources((record.path,), {"offset": record.offset})
+        return EpisodeSources((record.file.path,), {"offset": record.offset})
 
     def _record(self, index: int) -> Record:
         number = bisect_right(self._ends, index)
-        path, offsets, lengths = self._files[number]
+        file, offsets, lengths = self._files[number]
         row = index - self._ends[number]  # counted from the file's last record back
-        return Record(path, int(offsets[row]), int(lengths[row]))
+        return Record(file, int(offsets[row]), int(lengths[row]))
 
     def _episode(self, index: int, file: str, data: bytes, requested: Collection[str] | None) -> Episode:
         features = read_features(data)
@@ -158,7 +162,7 @@ class RldsRecording(OpenRecording):
 
         def payloads(numbers: Int64) -> Iterator[bytes]:
             self._check_episode(index)
-            with open_binary(record.path) as file:
+            with record.file.opened() as file:
                 for start, end in bounds[numbers].tolist():
                     file.seek(start)
                     yield file.read(end - start)
@@ -166,7 +170,7 @@ class RldsRecording(OpenRecording):
         def fetch(numbers: Int64) -> Iterator[Uint8]:
             return decoded_each(payloads(numbers), self._limits)
 
-        return StillFrames(str(record.path), f"episode {index}, {name}, image", len(bounds), shape, fetch)
+        return StillFrames(str(record.file.path), f"episode {index}, {name}, image", len(bounds), shape, fetch)
 
 
 def _step_count(features: dict[str, Feature]) -> int:

@@ -7,17 +7,18 @@ from array import array
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from robocache.errors import DamagedRecordingError, RecordingError, RecordingLimitError, UnknownFormatError
+from robocache.errors import DamagedRecordingError, RecordingError, RecordingLimitError
+from robocache.readers.gzip_stream import GZIP_MAGIC, GzipStream, GzipStreams
 from robocache.readers.limits import Limits, MiB
-from robocache.readers.recording import unreadable
+from robocache.readers.recording import open_binary, unreadable
 from robocache.records import Int64
 
 COPY = "copy or download it again"
-GZIP_MAGIC = b"\x1f\x8b"
 MAX_RECORDS = 100_000  # in one file, a hundred times what data sets put there
 _HEADER = struct.Struct("<QI")  # length of the data, masked checksum of those eight bytes
 _HEADER_ROW = np.dtype([("length", "<u8"), ("checksum", "<u4")])
@@ -32,77 +33,119 @@ class Record:
     """Where one record's data lie.
 
     Args:
-        path: The file.
-        offset: First byte of the data.
+        file: Which holds it.
+        offset: First byte of the data; of the content, where the file is compressed.
         length: How many bytes it has.
     """
 
-    path: Path
+    file: RecordFile
     offset: int
     length: int
 
 
 def is_tfrecord(path: Path) -> bool:
-    """Whether the file starts with a length and the checksum that belongs to it."""
+    """Whether a file, or what a gzip file holds, starts with a length and the checksum that belongs to it."""
+    head = b""
     try:
         with path.open("rb") as file:
             head = file.read(_HEADER.size)
-    except OSError:
+            if head.startswith(GZIP_MAGIC) and not _is_header(head):
+                file.seek(0)
+                with GzipStream(file, path, Limits(), None) as stream:
+                    head = stream.read(_HEADER.size)
+    except (OSError, RecordingError):
         return False
-    return len(head) == _HEADER.size and _HEADER.unpack(head)[1] == masked_crc32c(head[:8])
+    return _is_header(head)
 
 
-def index_records(path: Path) -> tuple[Int64, Int64]:
-    """Offset and length of the data of every record of a file, with the checksums of the lengths verified.
+def _is_header(head: bytes) -> bool:
+    return len(head) == _HEADER.size and bool(_HEADER.unpack(head)[1] == masked_crc32c(head[:8]))
+
+
+class RecordFile:
+    """A TFRecord file, plain or compressed with gzip as a whole.
+
+    Args:
+        path: The file.
+        gzips: Opens those that are compressed.
 
     Raises:
-        DamagedRecordingError: A length does not have its checksum, or the file ends inside a record.
-        RecordingLimitError: A record declares more than the file holds, or there are more than 100 000.
-        UnknownFormatError: It is compressed.
+        RecordingNotFoundError: It cannot be read.
     """
-    heads, starts = bytearray(), array("q")
-    error: RecordingError | None = None
-    try:
-        with path.open("rb", buffering=0) as file:  # a buffer would be filled anew for the header of every record
+
+    def __init__(self, path: Path, gzips: GzipStreams) -> None:
+        self.path = path
+        self._gzips = gzips
+        with open_binary(path) as file:
+            head = file.read(_HEADER.size)
+        self.is_compressed = head.startswith(GZIP_MAGIC) and not _is_header(head)
+
+    def opened(self) -> BinaryIO | GzipStream:
+        """Its content, to be sought and read; a context manager that closes the file."""
+        file = open_binary(self.path)
+        return self._gzips.opened(file, self.path) if self.is_compressed else file
+
+    def index(self) -> tuple[Int64, Int64]:
+        """Offset and length of the data of every record, with the checksums of the lengths verified.
+
+        Of a compressed file all is decompressed for it, and none of it kept.
+
+        Raises:
+            DamagedRecordingError: A length does not have its checksum, or the file ends inside a record.
+            RecordingLimitError: A record declares more than the file holds, or there are more than 100 000.
+        """
+        heads, starts = bytearray(), array("q")
+        try:
+            error = self._walk(heads, starts)
+        except OSError as problem:
+            raise unreadable(self.path, problem) from problem
+        # Together they take a hundredth of the time; a wrong length leads astray, but never out of the file.
+        table = np.frombuffer(heads, _HEADER_ROW)
+        wrong = np.flatnonzero(_masked_checksums(heads) != table["checksum"])
+        if len(wrong):
+            problem_text = f"a record's length, {table['length'][wrong[0]]}, does not have its checksum"
+            raise DamagedRecordingError(self.path, problem_text, offset=starts[int(wrong[0])], remedy=COPY)
+        if error is not None:
+            raise error
+        if not starts:
+            raise DamagedRecordingError(self.path, "is empty", remedy=COPY)
+        return np.array(starts, np.int64) + _HEADER.size, table["length"].astype(np.int64)
+
+    def _walk(self, heads: bytearray, starts: array[int]) -> RecordingError | None:
+        """Note every record's header, and where it starts; the first that goes too far is returned."""
+        # A buffer would be filled anew for the header of every record.
+        with self.path.open("rb", buffering=0) as file:
             size, at = file.seek(0, 2), 0
-            while at < size and error is None:
-                file.seek(at)
-                head = file.read(_HEADER.size)
-                error = _header_error(path, head, at, size, len(starts))
+            content = self._gzips.opened(file, self.path, is_kept=False) if self.is_compressed else file
+            while content.seek(at) == at and (head := content.read(_HEADER.size)):
+                error = _header_error(self.path, head, at, None if self.is_compressed else size, len(starts))
                 if len(head) == _HEADER.size:
                     heads += head
                     starts.append(at)
                     at += _HEADER.size + int(_HEADER.unpack(head)[0]) + _FOOTER.size
-    except OSError as problem:
-        raise unreadable(path, problem) from problem
-    # Together they take a hundredth of the time; a wrong length leads astray, but never out of the file.
-    table = np.frombuffer(heads, _HEADER_ROW)
-    wrong = np.flatnonzero(_masked_checksums(heads) != table["checksum"])
-    if len(wrong):
-        if heads.startswith(GZIP_MAGIC):
-            raise UnknownFormatError(
-                path, "is compressed with gzip as a whole", remedy="decompress it with gunzip first"
-            )
-        problem_text = f"a record's length, {table['length'][wrong[0]]}, does not have its checksum"
-        raise DamagedRecordingError(path, problem_text, offset=starts[int(wrong[0])], remedy=COPY)
-    if error is not None:
-        raise error
-    if not starts:
-        raise DamagedRecordingError(path, "is empty", remedy=COPY)
-    return np.array(starts, np.int64) + _HEADER.size, table["length"].astype(np.int64)
+                if error is not None:
+                    return error
+            end = content.seek(at)
+        if end == at:
+            return None
+        at = starts[-1]
+        length, left = int(_HEADER.unpack(heads[-_HEADER.size :])[0]), end - at - _HEADER.size - _FOOTER.size
+        return _too_long(self.path, length, left, at)
 
 
-def _header_error(path: Path, head: bytes, at: int, size: int, count: int) -> RecordingError | None:
-    """What is wrong with a record's header, its checksum apart."""
+def _header_error(path: Path, head: bytes, at: int, size: int | None, count: int) -> RecordingError | None:
+    """What is wrong with a record's header, its checksum apart; None for a size that is not known yet."""
     if len(head) < _HEADER.size:
         return DamagedRecordingError(path, "ends inside the header of a record", offset=at, remedy=COPY)
     if count == MAX_RECORDS:
         return RecordingLimitError(path, f"has more than {MAX_RECORDS} records", offset=at, remedy="split it")
-    length, left = int(_HEADER.unpack(head)[0]), size - at - _HEADER.size - _FOOTER.size
-    if length > left:
-        problem = f"a record declares {length} bytes, but {max(left, 0)} are left: it was truncated"
-        return RecordingLimitError(path, problem, offset=at, remedy=COPY)
-    return None
+    length, left = int(_HEADER.unpack(head)[0]), 2**62 if size is None else size - at - _HEADER.size - _FOOTER.size
+    return _too_long(path, length, left, at) if length > left else None
+
+
+def _too_long(path: Path, length: int, left: int, at: int) -> RecordingError:
+    problem = f"a record declares {length} bytes, but {max(left, 0)} are left: it was truncated"
+    return RecordingLimitError(path, problem, offset=at, remedy=COPY)
 
 
 def _masked_checksums(heads: bytearray) -> npt.NDArray[np.uint64]:
@@ -123,12 +166,12 @@ def read_record(record: Record, limits: Limits) -> bytes:
         DamagedRecordingError: The data do not have their checksum.
         RecordingLimitError: The record is larger than `Limits.block_bytes`.
     """
-    path, offset, length = record.path, record.offset, record.length
+    path, offset, length = record.file.path, record.offset, record.length
     if length > limits.block_bytes:
         problem = f"a record has {length} bytes, and the limit is {limits.block_bytes}"
         raise RecordingLimitError(path, problem, offset=offset, remedy="raise Limits(block_bytes=...)")
     try:
-        with path.open("rb") as file:
+        with record.file.opened() as file:
             file.seek(offset)
             data, footer = file.read(length), file.read(_FOOTER.size)
     except OSError as error:
