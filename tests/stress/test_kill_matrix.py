@@ -19,7 +19,7 @@ from robocache.stress.settings import choose_device
 from robocache.testing import FAULTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.stress, pytest.mark.timeout(240)]
-QUICK = ("native_heap_64b", "failing_reader", "full_disk")
+QUICK = ("native_heap_64b", "failing_reader", "full_disk", "loader_thread_left", "places_wrap_at_32_bits", "lost_batch")
 
 
 def cell(tmp_path, fault, said=None, errors=""):
@@ -34,6 +34,17 @@ def test_every_fault_has_a_scenario_that_runs_where_it_can_be():
     """Fails when a scenario is renamed, or a fault of a GPU is given to one that has none."""
     for fault in FAULTS.values():
         assert set(fault.devices) & set(SCENARIOS[fault.scenario].devices), fault
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_no_scenario_lacks_a_fault_and_no_fault_a_scenario(device):
+    """Fails when a scenario is added that nothing shows to find anything, on either device."""
+    scenarios = {name for name, scenario in SCENARIOS.items() if device in scenario.devices}
+    aimed_at = {fault.scenario for fault in FAULTS.values() if device in fault.devices}
+    assert aimed_at == scenarios
+    runs = pairs(device)
+    assert {scenario for fault, scenario in runs if fault == NOTHING} == scenarios
+    assert {fault for fault, _ in runs} == {NOTHING} | {name for name, each in FAULTS.items() if device in each.devices}
 
 
 @pytest.mark.parametrize("fault", QUICK)
