@@ -8,16 +8,18 @@ from __future__ import annotations
 import json
 
 import pytest
+from typer.testing import CliRunner
 
+from robocache.cli.main import app
 from robocache.errors import ArgumentError
 from robocache.stress import kill_matrix
-from robocache.stress.kill_matrix import NOTHING, pairs, run_pair
+from robocache.stress.kill_matrix import NOTHING, Cell, pairs, run_pair
 from robocache.stress.scenarios import SCENARIOS
 from robocache.stress.settings import choose_device
 from robocache.testing import FAULTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.stress, pytest.mark.timeout(240)]
-QUICK = ("native_heap_64b", "failing_reader", "full_disk")
+QUICK = ("native_heap_64b", "failing_reader", "full_disk", "loader_thread_left", "places_wrap_at_32_bits", "lost_batch")
 
 
 def cell(tmp_path, fault, said=None, errors=""):
@@ -32,6 +34,17 @@ def test_every_fault_has_a_scenario_that_runs_where_it_can_be():
     """Fails when a scenario is renamed, or a fault of a GPU is given to one that has none."""
     for fault in FAULTS.values():
         assert set(fault.devices) & set(SCENARIOS[fault.scenario].devices), fault
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_no_scenario_lacks_a_fault_and_no_fault_a_scenario(device):
+    """Fails when a scenario is added that nothing shows to find anything, on either device."""
+    scenarios = {name for name, scenario in SCENARIOS.items() if device in scenario.devices}
+    aimed_at = {fault.scenario for fault in FAULTS.values() if device in fault.devices}
+    assert aimed_at == scenarios
+    runs = pairs(device)
+    assert {scenario for fault, scenario in runs if fault == NOTHING} == scenarios
+    assert {fault for fault, _ in runs} == {NOTHING} | {name for name, each in FAULTS.items() if device in each.devices}
 
 
 @pytest.mark.parametrize("fault", QUICK)
@@ -72,6 +85,59 @@ def test_the_pairs_are_each_fault_with_its_own_scenario_and_each_scenario_unbrok
         pairs("cpu", ["gremlins"])
     with pytest.raises(ArgumentError, match=r"^cuda_events can be injected on cuda, not on cpu$"):
         pairs("cpu", ["cuda_events"])
+
+
+def matrix(*arguments):
+    faults = ("full_disk", "failing_reader", "tensors_64b")
+    named = [each for fault in faults for each in ("--fault", fault)]
+    return CliRunner().invoke(app, ["stress", "kill-matrix", "--device", "cpu", "--no-clean", *named, *arguments])
+
+
+FOUND = {
+    "full_disk": Cell("full_disk", "cache-writing", "killed", 0.2, "shard 3 was not written"),
+    "failing_reader": Cell("failing_reader", "back-pressure", "other reason", 1.0, "ZeroDivisionError: odd", 3.0),
+    "tensors_64b": Cell("tensors_64b", "repeated-operation", "survived", 2.0, ""),
+}
+
+
+def test_a_matrix_that_is_stopped_keeps_what_it_found_and_goes_on_from_there(tmp_path, monkeypatch):
+    """Fails when the file is written at the end only, or a resumed matrix runs a pair twice or forgets one."""
+    out, ran = tmp_path / "matrix.json", []
+
+    def stopped(fault, *_):
+        if fault == "failing_reader":
+            raise KeyboardInterrupt
+        return FOUND[fault]
+
+    monkeypatch.setattr(kill_matrix, "run_pair", stopped)
+    first = [name for name, _ in pairs("cpu", list(FOUND), with_clean=False)]
+    assert matrix("--out", str(out)).exit_code != 0
+    kept = json.loads(out.read_text())
+    done = first[: first.index("failing_reader")]
+    assert ([each["fault"] for each in kept["cells"]], kept["is_complete"], kept["passed"]) == (done, False, False)
+
+    monkeypatch.setattr(kill_matrix, "run_pair", lambda fault, *_: ran.append(fault) or FOUND[fault])
+    assert matrix("--out", str(out), "--resume").exit_code == 1
+    whole = json.loads(out.read_text())
+    assert ran == first[len(done) :]
+    assert ([each["fault"] for each in whole["cells"]], whole["is_complete"]) == (first, True)
+    assert (whole["killed"], whole["faults"], whole["passed"]) == (1, 3, False)
+
+    out.write_text(json.dumps(whole | {"code": "0" * 16}))
+    refused = matrix("--out", str(out), "--resume")
+    assert refused.exit_code == 2
+    assert f"{out}: is of code '{'0' * 16}'" in refused.stderr
+    assert "name it with --out" in matrix("--resume").stderr
+
+
+def test_a_verdict_that_is_not_wanted_says_why(tmp_path, monkeypatch):
+    """Fails when a survivor, a kill for another reason or a false alarm stands there without what was said."""
+    monkeypatch.setattr(kill_matrix, "run_pair", lambda fault, *_: FOUND[fault])
+    done = matrix()
+    assert "failing_reader, back-pressure: other reason (ZeroDivisionError: odd)" in done.stderr
+    assert "failing_reader, back-pressure: other reason (ZeroDivisionError: odd)" in done.stdout
+    assert "tensors_64b, repeated-operation: survived (the scenario found nothing)" in done.stdout
+    assert "full_disk, cache-writing: killed\n" in done.stderr
 
 
 @pytest.mark.gpu

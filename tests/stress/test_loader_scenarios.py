@@ -68,14 +68,14 @@ def test_sizes_of_all_kinds_leave_no_pieces():
 
 
 def test_years_are_right(monkeypatch):
-    """Fails when a counter has 32 bits; the control is an order whose places are cut to those."""
+    """Fails when a counter has 32 bits, of places or epochs; the control is an order whose places are cut to those."""
     report = long_horizon.long_horizon(ON_CPU)
     assert report.failures == (), report
     whole = SampleOrder.samples_at
     monkeypatch.setattr(
         SampleOrder,
         "samples_at",
-        lambda self, places, *, epoch=None: whole(self, np.asarray(places) % 2**31 // 2, epoch=epoch),
+        lambda self, places, *, epoch=None: whole(self, np.asarray(places) % 2**32, epoch=epoch),
     )
     assert "comes twice" in "; ".join(long_horizon.long_horizon(ON_CPU).failures)
 

@@ -3,31 +3,50 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.process import BaseProcess
 
 import pytest
 import torch
 
 from robocache import ops
+from robocache.cache import store
+from robocache.cache.aligned_dataset import AlignedDataset
+from robocache.cache.folder import CacheFolder
+from robocache.cache.shard import Shard
+from robocache.cache.store import ShardStore
 from robocache.errors import ArgumentError
-from robocache.loader import ByteBudget, Prefetcher
+from robocache.loader import ByteBudget, Loader, Prefetcher, SampleOrder
+from robocache.loader.episodes import OpenEpisodes
+from robocache.loader.running import Running
 from robocache.testing import FAULTS
 
 NAMES = re.split(
     r"\s+",
-    """aliased_outputs child_processes clock_jumps_backwards cuda_events cuda_streams deadlock_holding_the_gil
-    deadlock_without_the_gil descriptors doubled_sample errors_swallowed failing_reader full_disk gpu_blocks_100kb
-    gpu_blocks_10kb gpu_blocks_1kb gpu_blocks_64b growing_cache killed_worker leak_on_the_error_path lost_sample
-    missing_stream_dependency native_heap_100kb native_heap_10kb native_heap_1kb native_heap_64b
-    out_of_memory_not_recovered pinned_memory_100kb pinned_memory_10kb pinned_memory_1kb pinned_memory_64b
-    python_objects_100kb python_objects_10kb python_objects_1kb python_objects_64b reader_error_swallowed shared_memory
+    """aliased_outputs build_begins_anew child_processes clock_jumps_backwards cuda_events cuda_streams
+    deadlock_holding_the_gil deadlock_without_the_gil descriptors doubled_sample episode_left_open
+    epochs_wrap_at_32_bits errors_swallowed failing_reader full_disk gpu_blocks_100kb gpu_blocks_10kb
+    gpu_blocks_1kb gpu_blocks_64b growing_cache killed_worker large_sizes_cut_short leak_on_the_error_path
+    leftover_not_swept loader_buffer_left loader_thread_left lock_held_over_a_fork lost_batch lost_sample
+    mapped_shard_kept missing_stream_dependency native_heap_100kb native_heap_10kb native_heap_1kb
+    native_heap_64b out_of_memory_not_recovered parents_loader_used_in_a_fork pinned_memory_100kb
+    pinned_memory_10kb pinned_memory_1kb pinned_memory_64b places_wrap_at_32_bits pool_in_pieces
+    python_objects_100kb python_objects_10kb python_objects_1kb python_objects_64b reader_error_swallowed
+    resumed_at_the_wrong_sample samples_swapped_in_a_batch scratch_shared_between_processes shared_memory
     shared_memory_files shared_scratch_buffer slow_reader stale_cache_after_a_shape_change stalled_reader
-    state_corrupted_after_invalid_input tensor_every_100_calls tensors_100kb tensors_10kb tensors_1kb tensors_64b
-    threads throughput_sagging unbounded_queue wrong_in_1_of_10000""",
+    state_corrupted_after_invalid_input stream_missed_in_processes tensor_every_100_calls tensors_100kb
+    tensors_10kb tensors_1kb tensors_64b threads throughput_sagging torn_shard_accepted unbounded_queue
+    wrong_in_1_of_10000 wrong_value_cached""",
 )
 PATCHED = [
     *((ops, name) for name in ("resample_trajectories", "fuse_multimodal", "fuse_streams", "voxelize_pointcloud")),
     *((Prefetcher, name) for name in ("__init__", "__next__", "_fail", "close")),
     (ByteBudget, "claim"),
+    *((Loader, name) for name in ("_check_usable", "close", "load_state_dict")),
+    *((OpenEpisodes, name) for name in ("_have", "close")),
+    *((ShardStore, "_open"), (Shard, "close"), (CacheFolder, "sweep"), (AlignedDataset, "build")),
+    *((store, name) for name in ("write_shard", "check_arrays")),
+    *((Running, "__next__"), (SampleOrder, "samples_at"), (BaseProcess, "start"), (ProcessPoolExecutor, "submit")),
 ]
 
 

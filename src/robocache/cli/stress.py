@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robocache.cli.console import Printer, json_text
+from robocache.cli.console import Printer
 from robocache.cli.endurance import Wanted, endure
 from robocache.cli.long_options import LongOptions, long_command
 from robocache.cli.options import JsonOutput
@@ -63,11 +62,13 @@ def kill_matrix(
     device: Annotated[str | None, typer.Option(help="cuda or cpu; without it the GPU if there is one.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Every fault with every scenario, not only its own.")] = False,
     clean: Annotated[bool, typer.Option("--clean/--no-clean", help="Run the scenarios unbroken as well.")] = True,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the JSON goes.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the JSON goes, after each pair.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the pairs of --out and run the rest.")] = False,
     list_faults: Annotated[bool, typer.Option("--list", help="Print the catalogue and run nothing.")] = False,
     json_output: JsonOutput = False,
 ) -> None:
     """Break RoboCache in every way of the catalogue; exit code 1 if one goes unnoticed, or for the wrong reason."""
+    from robocache.cli.matrix_file import MatrixFile
     from robocache.stress.kill_matrix import pairs, run_matrix
     from robocache.stress.settings import choose_device
 
@@ -76,21 +77,36 @@ def kill_matrix(
         print_catalogue(printer)
         return
     where = device or choose_device()
-    runs = pairs(where, fault or (), is_full=full, with_clean=clean)
-    with printer.progress("breaking", len(runs)) as advance:
-        cells = run_matrix(runs, where, lambda cell: advance(f"{cell.fault}, {cell.scenario}: {cell.status}"))
-    document = _document(cells, where, is_full=full)
-    if out is not None:
-        out.write_text(json_text(document), encoding="utf-8")
+    file = MatrixFile(
+        out, pairs(where, fault or (), is_full=full, with_clean=clean), where, is_full=full, resume=resume
+    )
+    with printer.progress("breaking", len(file.left)) as advance:
+
+        def finished(cell: Cell) -> None:
+            file.add(cell)
+            advance(f"{cell.fault}, {cell.scenario}: {told(cell)}")
+
+        run_matrix(file.left, where, finished)
+    document = file.document()
     printer.document(document)
     if not json_output:
-        rows = [
-            (cell.fault, cell.scenario, cell.status, f"{cell.seconds:.1f} s", _short(cell.reason)) for cell in cells
-        ]
-        printer.table(("fault", "scenario", "status", "after", "because"), rows, left=3)
-        printer.say(f"{document['killed']} of {document['faults']} faults killed, each for its own reason")
+        _print_matrix(printer, file.cells, document)
     if not document["passed"]:
         raise typer.Exit(EXIT_SURVIVED)
+
+
+def told(cell: Cell) -> str:
+    """A verdict; with its reason where it is not the one that is wanted."""
+    return cell.status if cell.is_good else f"{cell.status} ({cell.reason or 'the scenario found nothing'})"
+
+
+def _print_matrix(printer: Printer, cells: list[Cell], document: dict[str, Any]) -> None:
+    rows = [(cell.fault, cell.scenario, cell.status, f"{cell.seconds:.1f} s", _short(cell.reason)) for cell in cells]
+    printer.table(("fault", "scenario", "status", "after", "because"), rows, left=3)
+    for cell in cells:
+        if not cell.is_good:
+            printer.say(f"{cell.fault}, {cell.scenario}: {told(cell)}")
+    printer.say(f"{document['killed']} of {document['faults']} faults killed, each for its own reason")
 
 
 def print_catalogue(printer: Printer) -> None:
@@ -105,28 +121,6 @@ def print_catalogue(printer: Printer) -> None:
     if not printer.json_output:
         rows = [(one.name, one.description, one.scenario, ", ".join(one.devices)) for one in FAULTS.values()]
         printer.table(("fault", "what is broken", "noticed by", "on"), rows, left=4)
-
-
-def _document(cells: list[Cell], device: str, *, is_full: bool) -> dict[str, Any]:
-    """A fault counts as killed if the scenario that must notice it does; in a full matrix the others may or may not."""
-    import torch
-
-    from robocache.testing import FAULTS
-
-    own = [cell for cell in cells if cell.fault in FAULTS and cell.scenario == FAULTS[cell.fault].scenario]
-    clean = [cell for cell in cells if cell.fault not in FAULTS]
-    return {
-        "command": "stress kill-matrix",
-        "device": device,
-        "machine": platform.machine() if device == "cpu" else torch.cuda.get_device_name(device),
-        "torch": torch.__version__,
-        "is_full": is_full,
-        "faults": len(own),
-        "killed": sum(cell.is_good for cell in own),
-        "false_alarms": sum(not cell.is_good for cell in clean),
-        "passed": all(cell.is_good for cell in own + clean),
-        "cells": [cell.as_dict() for cell in cells],
-    }
 
 
 def _short(text: str) -> str:

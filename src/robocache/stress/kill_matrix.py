@@ -16,10 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from robocache.errors import ArgumentError
 from robocache.stress.scenarios import SCENARIOS
@@ -45,6 +45,7 @@ class Cell:
             noticed. Of a run with nothing broken: "clean" or "false alarm".
         seconds: From the injection to the scenario's end, which is when the fault is known.
         reason: What the scenario said.
+        load: How many processes wanted a processor on this machine, over the minute before its end.
     """
 
     fault: str
@@ -52,6 +53,7 @@ class Cell:
     status: Status
     seconds: float
     reason: str
+    load: float = 0.0
 
     @property
     def is_good(self) -> bool:
@@ -60,7 +62,16 @@ class Cell:
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
-        return asdict(self) | {"seconds": round(self.seconds, 2)}
+        return asdict(self) | {"seconds": round(self.seconds, 2), "load": round(self.load, 1)}
+
+    @staticmethod
+    def from_dict(document: Mapping[str, Any]) -> Cell:
+        """From what `as_dict` gave.
+
+        Args:
+            document: Of JSON.
+        """
+        return Cell(**document)
 
 
 def pairs(
@@ -168,7 +179,7 @@ def _cell(fault: str, scenario: str, answer: Path, errors: str, seconds: float) 
     else:
         kind = "hang" if "Timeout (" in errors else "the process ended without an answer"
         said, undecided = f"{kind}: {' '.join(errors.split())}", ""
-    cell = Cell(fault, scenario, "survived", seconds, said[:_MOST_TEXT])
+    cell = Cell(fault, scenario, "survived", seconds, said[:_MOST_TEXT], os.getloadavg()[0])
     if fault == NOTHING:
         return replace(cell, status="false alarm" if said else "clean", reason=cell.reason or undecided[:_MOST_TEXT])
     if not said:

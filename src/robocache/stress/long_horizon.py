@@ -22,7 +22,8 @@ def long_horizon(settings: Settings, lines: Lines = silent, *, heartbeat: Callab
     """A sample order of 2**47 samples and a loader, put just before 2**31, 2**32 and 2**38, and let over it.
 
     A failure of the report is a step or epoch that differs from the one computed on its own, a sample beyond the data,
-    one that comes twice, a state that does not survive JSON, or ranks that share a sample.
+    one that comes twice, also as one of the first steps or epochs, a state that does not survive JSON, or ranks that
+    share a sample.
 
     Args:
         settings: Device and seed.
@@ -51,6 +52,7 @@ def _order_failures(place: int, seed: int) -> list[str]:
     ]
     found, seen = [], []
     for rank, order in enumerate(orders):
+        seen += [np.asarray(order.batch(step)) for step in range(_STEPS)]  # where a counter that wraps would be again
         order.load_state_dict(json.loads(json.dumps(order.state_dict(batches=place))))
         batches = iter(order)
         for step in range(place, place + _STEPS):
@@ -83,6 +85,12 @@ def _loader_failures(settings: Settings) -> list[str]:
         if loader.epoch != 2**31 - 1 or len(set(first)) != len(first):
             found.append(f"epoch 2**31 - 1 is {loader.epoch}, with {len(first) - len(set(first))} samples twice")
         second = _frames(loader)
+        for wraps in (2**31, 2**32):
+            other.set_epoch(0)
+            first_of_all = _frames(other)
+            other.set_epoch(wraps)
+            if _frames(other) == first_of_all:
+                found.append(f"epoch 2**{wraps.bit_length() - 1} has the order of epoch 0")
         if sorted(second) != sorted(first) or second == first:
             found.append("epoch 2**31 has not the samples of the one before it in another order")
         other.set_epoch(2**31)

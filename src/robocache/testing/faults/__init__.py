@@ -5,7 +5,16 @@ from outside until the block ends. The stress suite is run against all of them: 
 """
 
 # Importing these modules fills the catalogue.
-from robocache.testing.faults import devices, leaking, loading, outside, results
+from robocache.testing.faults import (
+    between_processes,
+    devices,
+    engine,
+    leaking,
+    left_behind,
+    loading,
+    outside,
+    results,
+)
 from robocache.testing.faults.catalogue import FAULTS, Fault, fault
 from robocache.testing.faults.leak import Leak
 from robocache.testing.faults.readers import EagerReader, FailingReader, StallingReader
@@ -17,9 +26,12 @@ __all__ = [
     "Fault",
     "Leak",
     "StallingReader",
+    "between_processes",
     "devices",
+    "engine",
     "fault",
     "leaking",
+    "left_behind",
     "loading",
     "outside",
     "results",

@@ -14,7 +14,7 @@ from robocache.errors import ArgumentError
 Injection = Callable[[str], Iterator[None]]
 OPERATIONS = ("resample_trajectories", "fuse_multimodal", "fuse_streams", "voxelize_pointcloud")
 EVERYWHERE = ("cpu", "cuda")
-ON_A_GPU = ("cuda",)
+ON_A_CPU, ON_A_GPU = ("cpu",), ("cuda",)
 
 
 @dataclass(frozen=True)

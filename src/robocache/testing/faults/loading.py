@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -12,7 +13,7 @@ from robocache.testing.faults.catalogue import fault, wrapped
 
 _SCENARIO = "back-pressure"
 _AT = 10  # the sample at which a reader goes wrong: after the budget was full once
-_SLOW_S = 0.15
+_SLOW_S, _SLOW_SAMPLES = 0.6, 20  # longer than a consumer takes on a busy machine
 
 
 @fault(
@@ -75,10 +76,12 @@ def reader_error_swallowed(_: str) -> Iterator[None]:
 )
 def slow_reader(_: str) -> Iterator[None]:
     """Nothing is wrong, but nothing is shown either."""
+    read = itertools.count()
 
     def slowly(samples: Iterable[Any]) -> Iterator[Any]:
         for sample in samples:
-            threading.Event().wait(_SLOW_S)
+            if next(read) < _SLOW_SAMPLES:
+                threading.Event().wait(_SLOW_S)
             yield sample
             del sample
 

@@ -17,7 +17,7 @@ from typing import Any
 from unittest import mock
 
 from robocache import ops
-from robocache.testing.faults.catalogue import after_every_call, fault, wrapped
+from robocache.testing.faults.catalogue import ON_A_CPU, after_every_call, fault, wrapped
 
 _GOOD_CALLS = 40  # few enough for a burn-in of seconds on a busy machine
 _JUMP_S = 3.0
@@ -105,6 +105,7 @@ def clock_jumps_backwards(_: str) -> Iterator[None]:
     "the disk is full at the fourth shard",
     scenario="cache-writing",
     reason="shard 3 was not written: .*(?:No space left|full|room|available)",
+    devices=ON_A_CPU,
 )
 def full_disk(_: str) -> Iterator[None]:
     """The kernel says so where room is asked for."""
