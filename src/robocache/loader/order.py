@@ -31,7 +31,7 @@ class SampleOrder:
 
     ```python
     order = SampleOrder(len(samples), batch_size=64, seed=0, rank=rank, world_size=world_size)
-    loader = DataLoader(samples, batch_sampler=order, num_workers=4)
+    loader = DataLoader(samples, batch_sampler=order, num_workers=2)
     ```
 
     The global order of samples depends on `lengths`, `weights`, `seed`, `shuffle` and the epoch, never on ranks,
