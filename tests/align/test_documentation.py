@@ -1,8 +1,7 @@
-"""The examples of docs/align.md run, and its YAML is what the library reads."""
+"""The YAML of docs/align.md is what the library reads."""
 
 from __future__ import annotations
 
-import doctest
 import re
 from pathlib import Path
 
@@ -12,12 +11,6 @@ import robocache as rc
 from robocache.align import yaml_schema
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "align.md"
-
-
-def test_the_examples_give_what_the_page_says():
-    """Fails when a result shown on the page is not the result."""
-    failed, tried = doctest.testfile(str(PAGE), module_relative=False)
-    assert (failed, tried >= 8) == (0, True)
 
 
 def test_the_yaml_of_the_page_is_read_and_names_every_key():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+import av
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
@@ -12,10 +14,15 @@ from typer.testing import CliRunner
 
 import robocache as rc
 from robocache.align.lerobot import feature_name
+from robocache.cli.demo import CAMERA
 from robocache.cli.loading import _are_equal
 from robocache.cli.main import app
+from robocache.cli.truth import picture_times
 from robocache.loader import Batch
 from robocache.readers import SyntheticRobot, open_recording
+from robocache.readers.synthetic import START_NS
+
+SCENE = "/scene.image"
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +75,46 @@ def test_what_the_demo_loads_is_what_it_built_and_a_second_loader_goes_on(demo):
     loaded = done["loading"]
     assert loaded["resumed"] is True
     assert loaded["tier"] == "ram"
-    robot = partial(SyntheticRobot, 0, duration_s=6.0, episodes=3)
+    robot = partial(SyntheticRobot, 0, duration_s=6.0, episodes=3, camera=CAMERA)
     streams = {name: rc.From(name) for name in done["episodes"][0]["streams"] if name != "/lidar.points"}
+    streams[SCENE] = rc.From(SCENE, then=rc.Resize(*CAMERA))
     dataset = rc.open(robot, rc.Align(rc.Rate(50), streams), cache=out / "cache", workers=1)
     assert dataset.build().built == 0  # all of it is there
     assert (loaded["episodes"], loaded["frames"]) == (3, dataset.lengths.sum())
-    row_bytes = 7 * 8 + 4 * 8 + 3 * 8 * 2 + 64 * 4 + 5 * (1 + 8) + 8  # values, validity, age, stamp
+    picture_bytes = CAMERA[0] * CAMERA[1] * 3
+    row_bytes = 7 * 8 + 4 * 8 + 3 * 8 * 2 + 64 * 4 + picture_bytes + 6 * (1 + 8) + 8  # values, validity, age, stamp
     assert loaded["bytes_per_s"] / loaded["batches_per_s"] == pytest.approx(row_bytes * 64 * 16, rel=0.1)
     assert loaded["copy_share"] == pytest.approx(loaded["bytes_per_s"] / loaded["copy_bytes_per_s"])
     assert 0 < loaded["peak_bytes"] <= 256 * 2**20
+
+
+def test_pictures_of_the_demos_video_show_the_time_that_its_columns_say(demo):
+    """Fails when a video has another frame than the one that the alignment chose, or frames of another episode."""
+    out, _ = demo
+    [path] = out.glob("videos/observation.images.scene.image/chunk-000/*.mp4")
+    with av.open(str(path)) as container:
+        pictures = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    table = pq.read_table(out / "data").to_pandas()
+    stamps_ns = table["time_ns"] - table["age_ns.observation.images.scene.image"]
+    blocks = pictures[:, -4, CAMERA[1] // 32 :: CAMERA[1] // 16, :].mean(axis=-1) > 128  # the middle of each bit
+    shown_ms = [int("".join("01"[int(bit)] for bit in row), 2) for row in blocks]
+    assert shown_ms == ((stamps_ns - START_NS) // 10**6).tolist()
+    assert len(set(shown_ms)) > 80
+
+
+def test_pictures_of_a_batch_are_compared_with_their_ages(demo):
+    """Fails when no picture is looked at, or a wrong one passes: here all are a frame late."""
+    _, done = demo
+    assert done["pictures"] == {SCENE: {"compared": 64 * 16, "right": 64 * 16}}
+    with SyntheticRobot(0, duration_s=1, camera=CAMERA) as robot:
+        times_ns = START_NS + np.arange(8).reshape(2, 4) * 20_000_000
+        drawn = np.stack([robot.picture(int(time)) for time in times_ns.flat]).reshape(2, 4, *CAMERA, 3)
+    images = torch.from_numpy(drawn).movedim(-1, 2)
+    whole, frames = torch.from_numpy(times_ns), torch.zeros(2, dtype=torch.int64)
+    batch = partial(Batch, {SCENE: images}, valid={}, times_ns=whole, dataset=frames, episode=frames, frame=frames)
+    [right] = picture_times(batch(age={SCENE: torch.zeros_like(whole)}))
+    [late] = picture_times(batch(age={SCENE: torch.full_like(whole, 20_000_000)}))
+    assert (right.pictures, right.right, late.right) == (8, 8, 0)
 
 
 @pytest.mark.parametrize("changed", [None, "frame", "values"])
@@ -119,6 +157,8 @@ def test_the_report_of_the_demo_stands_alone_and_shows_what_it_must(demo, checke
     for expected in ("Error against the truth", "Voxels of /lidar.points", "Gaps are shaded", "valid frames"):
         assert expected in page.text
     assert page.tags.count("image") == 3
+    assert page.tags.count("img") == 6
+    assert f"1,024 of 1,024 pictures of {SCENE}" in page.text
     for expected in ("What the cache holds", "Batches over time", "A sample of a batch", "Resumed"):
         assert expected in page.text
     errors = {row["Stream"]: row for row in page.tables[2]}

@@ -97,6 +97,6 @@ def opener(name, folder):
     """A function that opens a new recording of a format."""
     write, options = FORMATS[name]
     if write is None:
-        return lambda: SyntheticRobot(duration_s=2.0, lidar_points=20)
+        return lambda: SyntheticRobot(duration_s=2.0, lidar_points=20, camera=(24, 32))
     path = write(folder)
     return lambda: open_recording(path, **options)

@@ -6,6 +6,10 @@ from scipy.spatial.transform import Rotation
 
 from robocache.errors import ArgumentError, ClosedError, UnknownStreamError
 from robocache.readers import Recording, SyntheticRobot
+from robocache.readers.synthetic import START_NS
+from robocache.readers.synthetic_camera import Camera
+
+SCENE = "/scene.image"
 
 RATES = {
     "/joint_states.position": 500,
@@ -176,3 +180,70 @@ def test_reading_after_close_is_refused():
         robot.close()
     with pytest.raises(ClosedError, match="is closed"):
         robot.read_episode(0)
+
+
+@pytest.fixture(scope="module")
+def filmed():
+    return SyntheticRobot(seed=3, duration_s=10, episodes=2, camera=(72, 96))
+
+
+def test_a_camera_changes_nothing_else(filmed, episode):
+    """Fails when the signals or stamps of the other streams depend on the camera."""
+    with_camera = filmed.read_episode(0)
+    assert list(with_camera.streams) == [*episode.streams, SCENE]
+    for name, stream in episode.streams.items():
+        assert stream.values.tobytes() == with_camera.streams[name].values.tobytes()
+        assert stream.times_ns.tobytes() == with_camera.streams[name].times_ns.tobytes()
+
+
+def test_pictures_show_their_header_stamp_and_the_arm(filmed):
+    """Fails when a picture is of another moment or episode, or the arm is not where complex numbers put it."""
+    for index in (0, 1):
+        stream = filmed.read_episode(index, [SCENE]).streams[SCENE]
+        assert np.median(np.diff(stream.times_ns)) == pytest.approx(1e9 / 15, rel=0.03)
+        late = stream.clocks["log"] - stream.clocks["header"]
+        assert late.min() >= filmed.true_offset_ns(SCENE) == 60_000_000
+        pictures = stream.frames.read(stream.values[::10, 0])
+        assert pictures.shape == (len(stream.times_ns[::10]), 72, 96, 3)
+        bits = (pictures[:, 68, 3::6, 1] > 128) @ (1 << np.arange(16)[::-1])
+        np.testing.assert_array_equal(bits, (stream.times_ns[::10] - START_NS) // 10**6 % 2**16)
+        joints = filmed.truth("/joint_states.position", stream.times_ns[::10], episode=index)
+        hand = (48 + 63j) + (0.9 * 64 / 7) * (-1j * np.exp(0.5j * np.cumsum(joints, axis=1))).sum(axis=1)
+        for picture, place in zip(pictures, hand, strict=True):
+            row, column = int(np.clip(place.imag.round(), 0, 63)), int(np.clip(place.real.round(), 0, 95))
+            assert picture[row, column].tolist() == [240, 240, 240]
+
+
+def test_one_picture_is_drawn_when_it_is_asked_for(filmed, monkeypatch):
+    """Fails when reading an episode draws its pictures."""
+    drawn = []
+    monkeypatch.setattr(
+        Camera, "picture", lambda camera, since_ns: drawn.append(since_ns) or np.zeros((72, 96, 3), "u1")
+    )
+    stream = filmed.read_episode(0, [SCENE]).streams[SCENE]
+    assert drawn == []
+    stream.frames.read(np.array([5, 5]))
+    assert drawn == [stream.times_ns[5] - START_NS]
+
+
+def test_pictures_of_a_closed_robot_and_of_none_are_refused(robot):
+    with SyntheticRobot(duration_s=1, camera=(24, 32)) as filmed:
+        frames = filmed.read_episode(0).streams[SCENE].frames
+    with pytest.raises(ClosedError):
+        frames.read(np.array([0]))
+    with pytest.raises(UnknownStreamError, match=r"no stream '/scene\.image'"):
+        robot.picture(START_NS)
+    with pytest.raises(ArgumentError, match=r"use picture\(time_ns\)"):
+        SyntheticRobot(camera=(24, 32)).truth(SCENE, np.zeros(1, np.int64))
+
+
+@pytest.mark.parametrize("camera", [(24, 31), (23, 32), (24.0, 32.0), (24, 32, 3), (5000, 32)])
+def test_cameras_that_cannot_be(camera):
+    with pytest.raises(ArgumentError, match="camera must be"):
+        SyntheticRobot(camera=camera)
+
+
+def test_another_camera_is_another_source():
+    """Fails when a cache would serve pictures of another size for these."""
+    made = [SyntheticRobot(camera=camera).episode_sources(0) for camera in (None, (24, 32), (32, 24 + 8), (24, 40))]
+    assert len({str(sources) for sources in made}) == 4

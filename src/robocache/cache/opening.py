@@ -56,9 +56,10 @@ def open_dataset(
         CacheError: The cache cannot be used.
 
     Example:
-        >>> dataset = robocache.open("run.mcap", robocache.Align(robocache.Rate(50)), cache="cache")  # doctest: +SKIP
-        >>> with dataset.open_episode(0) as episode:                                                  # doctest: +SKIP
-        ...     episode.data["/imu.angular_velocity"]
+        >>> dataset = robocache.open("run.mcap", robocache.Align(robocache.Rate(50)), cache="cache")
+        >>> with dataset.open_episode(0) as episode:
+        ...     episode.data["/imu/data.angular_velocity"].shape
+        (200, 3)
     """
     if spec is None:
         return open_source(source, rate_hz)

@@ -20,6 +20,7 @@ from robocache.cache.dataset import Feature
 from robocache.cache.opening import open_dataset
 from robocache.cli import page, svg
 from robocache.cli.console import byte_size
+from robocache.cli.png import picture_uri
 from robocache.cli.svg import Series
 from robocache.loader import Batch, Loader, LoaderStatistics
 from robocache.readers import Recording
@@ -29,6 +30,7 @@ RESUME_AFTER = 3
 COPIED_BYTES = 64 * 2**20
 SLICES = 60
 MAX_COLUMNS = 3
+MAX_PICTURES = 6
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,8 @@ def loading_sections(loading: Loading) -> list[str]:
         "Batches over time",
         f"{loading.batches_per_s:,.0f} batches a second of {BATCH_SIZE} samples of {WINDOW} frames, out of"
         f" {statistics.tier}: {byte_size(round(loading.bytes_per_s))} a second, {loading.copy_share:.0%} of what"
-        f" copying memory reaches here. {_resume_text(loading)}",
+        " copying memory reaches here: it can be more where frames share a picture, which then is in the processor's"
+        f" cache. {_resume_text(loading)}",
         page.figure("batches a second over seconds", f'<div class="card">{chart}</div>'),
     )
     return [cache, batches, _sample_section(loading.batch)]
@@ -190,6 +193,8 @@ def _sample_section(batch: Batch) -> str:
     times = (batch.times_ns[0] - batch.times_ns[0, 0]).numpy() / 1e9
     cards = []
     for name in batch:
+        if batch[name].dim() == 5:
+            cards.append(_pictures_card(name, batch, times))
         if batch[name].dim() != 3 or len(times) != batch[name].shape[1]:
             continue
         span = (float(times[0]), float(times[-1]))
@@ -204,6 +209,17 @@ def _sample_section(batch: Batch) -> str:
         cards.append(f'<div class="card"><h3>{escape(name)}</h3>{pair}</div>')
     where = f"Episode {int(batch.episode[0])}, from frame {int(batch.frame[0])} on"
     return page.section("A sample of a batch", f"{where}; at most {MAX_COLUMNS} columns of each feature.", *cards)
+
+
+def _pictures_card(name: str, batch: Batch, times: npt.NDArray[np.float64]) -> str:
+    """Some of the pictures of the first sample, each with its frame's time."""
+    count = min(MAX_PICTURES, len(times))
+    figures = []
+    for frame in np.linspace(0, len(times) - 1, count).round().astype(int).tolist():
+        pixels = batch[name][0, frame].permute(1, 2, 0).numpy()
+        picture = f'<img src="{picture_uri(pixels)}" width="{pixels.shape[1]}" alt="{escape(name)}"/>'
+        figures.append(f"<div>{page.figure(f'{times[frame] * 1000:.0f} ms', picture)}</div>")
+    return f'<div class="card"><h3>{escape(name)}</h3><div class="pictures">{"".join(figures)}</div></div>'
 
 
 def loading_lines(loading: Loading) -> list[str]:

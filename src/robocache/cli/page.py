@@ -23,6 +23,8 @@ p{margin:0 0 12px;max-width:78ch}.soft{color:var(--soft)}code{font:13px ui-monos
 .tile b{display:block;font-size:22px;line-height:1.25;font-variant-numeric:tabular-nums}
 .tile span{color:var(--soft);font-size:13px}
 .card{margin:0 0 14px}.card>.soft{font-size:13px;margin-bottom:8px}
+.pictures{display:flex;flex-wrap:wrap;gap:12px}
+.pictures img{image-rendering:pixelated}
 .pair{display:grid;grid-template-columns:minmax(0,1.7fr) minmax(0,1fr);gap:20px}
 .views{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:20px;align-items:start}
 @media(max-width:820px){.pair,.views{grid-template-columns:minmax(0,1fr)}}

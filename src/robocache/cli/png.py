@@ -1,4 +1,4 @@
-"""A PNG of one colour whose opacity is the value, so that the same picture suits light and dark pages."""
+"""PNGs inside a page: of one colour whose opacity is the value, which suits light and dark pages, or a picture."""
 
 from __future__ import annotations
 
@@ -24,9 +24,22 @@ def heat_map_uri(values: npt.NDArray[Any], rgb: tuple[int, int, int]) -> str:
     pixels = np.empty((*values.shape, 4), np.uint8)
     pixels[..., :3] = rgb
     pixels[..., 3] = np.rint(opacity).astype(np.uint8)
-    rows, columns = values.shape
+    return _uri(pixels)
+
+
+def picture_uri(pixels: npt.NDArray[np.uint8]) -> str:
+    """A data URI of a PNG.
+
+    Args:
+        pixels: [rows, columns, 3], red, green, blue.
+    """
+    return _uri(pixels)
+
+
+def _uri(pixels: npt.NDArray[np.uint8]) -> str:
+    rows, columns, channels = pixels.shape
     lines = np.concatenate([np.zeros((rows, 1), np.uint8), pixels.reshape(rows, -1)], axis=1)  # filter 0 a line
-    header = struct.pack(">IIBBBBB", columns, rows, 8, 6, 0, 0, 0)  # 8 bits, RGBA
+    header = struct.pack(">IIBBBBB", columns, rows, 8, 6 if channels == 4 else 2, 0, 0, 0)  # 8 bits, RGBA or RGB
     png = b"\x89PNG\r\n\x1a\n" + b"".join(
         _chunk(kind, body)
         for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b""))

@@ -9,9 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from robocache.cli import page
+from robocache.readers.synthetic import START_NS
+from robocache.readers.synthetic_camera import CLOCK_BITS, MS, shown_milliseconds
 
 if TYPE_CHECKING:
     from robocache.cli.conversion import Conversion
+    from robocache.loader import Batch
     from robocache.readers import SyntheticRobot
     from robocache.records import Int64, RecordedStream
 
@@ -87,7 +90,44 @@ def error_rows(errors: list[StreamError]) -> list[tuple[str, ...]]:
     ]
 
 
-def truth_section(errors: list[StreamError]) -> str:
+@dataclass(frozen=True)
+class PictureTimes:
+    """Whether pictures show the time that a batch says they have.
+
+    Args:
+        stream: Its name.
+        pictures: How many were looked at.
+        right: Of how many the clock in the picture is the frame's time less the age, to the millisecond.
+    """
+
+    stream: str
+    pictures: int
+    right: int
+
+    def document(self) -> dict[str, int]:
+        """For the summary."""
+        return {"compared": self.pictures, "right": self.right}
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"{self.right:,} of {self.pictures:,} pictures of {self.stream} in a batch show the time they should"
+
+
+def picture_times(batch: Batch) -> list[PictureTimes]:
+    """Read the clock in every picture of a batch of the simulated robot."""
+    found = []
+    for name in batch:
+        if batch[name].dim() != 5:
+            continue
+        shown = shown_milliseconds(batch[name].movedim(2, -1).cpu().numpy())
+        stamps_ns = (batch.times_ns - batch.age[name]).cpu().numpy()
+        right = shown == (stamps_ns - START_NS) // MS % 2**CLOCK_BITS
+        found.append(PictureTimes(name, right.size, int(right.sum())))
+    return found
+
+
+def truth_section(errors: list[StreamError], pictures: list[PictureTimes]) -> str:
     """The comparison, for the report."""
     rows = error_rows(errors)
     text = (
@@ -96,7 +136,8 @@ def truth_section(errors: list[StreamError]) -> str:
     )
     header = ("Stream", "Unit", "RMS", "95 %", "Shortcut RMS", "Shortcut 95 %", "Better by")
     caption = "Errors on valid frames, in degrees of rotation or in units of the signal (which spans about -1 to 1)."
-    return page.section("Error against the truth", text, page.table(caption, header, rows, left=2))
+    below = "".join(f'<p class="soft">{each.text}.</p>' for each in pictures)
+    return page.section("Error against the truth", text, page.table(caption, header, rows, left=2), below)
 
 
 def _nearest_arrival(stream: RecordedStream, times_ns: Int64) -> Floats:

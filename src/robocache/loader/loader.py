@@ -68,9 +68,9 @@ class Loader:
     """Batches of windows of aligned episodes, epoch after epoch.
 
     ```python
-    with rc.Loader(dataset, batch_size=256, window=2, device="cuda", memory="4GiB") as loader:
+    with rc.Loader(dataset, batch_size=256, window=2, device="cuda", memory="4GiB") as loader:  # needs CUDA
         for batch in loader:
-            batch["observation.state"]
+            batch["observation.state"]  # [256, 2, 7]
     ```
 
     A sample is an episode and a first frame; it covers `window` consecutive frames. Which sample comes when is

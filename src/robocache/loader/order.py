@@ -30,8 +30,8 @@ class SampleOrder:
     """The batches of one rank, epoch after epoch; a `batch_sampler` for `torch.utils.data.DataLoader`.
 
     ```python
-    order = SampleOrder(len(dataset), batch_size=64, seed=0, rank=rank, world_size=world_size)
-    loader = DataLoader(dataset, batch_sampler=order, num_workers=4)
+    order = SampleOrder(len(samples), batch_size=64, seed=0, rank=rank, world_size=world_size)
+    loader = DataLoader(samples, batch_sampler=order, num_workers=2)
     ```
 
     The global order of samples depends on `lengths`, `weights`, `seed`, `shuffle` and the epoch, never on ranks,

@@ -61,7 +61,7 @@ def open_recording(path: str | Path, *, rate_hz: float | None = None, limits: Li
         BackendUnavailableError: The library that reads the format is not installed; the message names the extra.
 
     Example:
-        >>> with open_recording("husky.mcap") as recording:        # doctest: +SKIP
+        >>> with open_recording("run.mcap") as recording:
         ...     episode = recording.read_episode(0)
     """
     if rate_hz is not None and not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:  # also true for NaN

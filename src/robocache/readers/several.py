@@ -160,7 +160,7 @@ def open_recordings(
         RecordingError: One of them cannot be read; the message names it.
 
     Example:
-        >>> with open_recordings("runs/*.mcap") as recording:        # doctest: +SKIP
+        >>> with open_recordings("runs/*.mcap") as recording:
         ...     episode = recording.read_episode(0)
     """
     if isinstance(path, str | os.PathLike):

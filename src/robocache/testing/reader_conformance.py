@@ -56,7 +56,7 @@ def check_reader(open_: Open, *, episodes: int = 3, timeout_s: float = 60.0) -> 
         ReaderConformanceError: It breaks promises; the message lists all of them.
 
     Example:
-        >>> check_reader(lambda: MyRecording("run.log"))        # doctest: +SKIP
+        >>> report = check_reader(lambda: robocache.open_recording("run.mcap"))  # or your own: lambda: MyRecording(...)
     """
     problems: list[str] = []
     counted = [0, 0]
