@@ -67,8 +67,7 @@ def command(
         several = partial(robots, episodes=EPISODES)
         loading = build_and_load(several, _spec(episode), folder / "cache", seconds=LOAD_S, seed=seed)
         pictures = picture_times(loading.batch)
-        for line in loading_lines(loading):
-            printer.say(line)
+        printer.say("\n".join(loading_lines(loading)))
         document = aligned | {
             "errors": {error.stream: error.document() for error in errors},
             "pictures": {each.stream: each.document() for each in pictures},
