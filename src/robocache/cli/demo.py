@@ -46,9 +46,8 @@ def command(
     from robocache.readers import stream_statistics
 
     printer = Printer(json_output=json_output)
-    overwrite = _may_replace(out)
     robots = _robots(seed, seconds)
-    with robots() as robot, staged_folder(out, overwrite=overwrite) as folder:
+    with robots() as robot, staged_folder(out, overwrite=_may_replace(out)) as folder:
         printer.say(f"1. record: a simulated arm, IMU, cameras and lidar for {seconds:g} s (seed {seed})")
         if robot.camera is None:
             printer.say("   without pictures: their video needs PyAV, pip install 'robocache[video]'")
