@@ -10,6 +10,7 @@ import numpy.typing as npt
 from robocache.readers.ros2_layout import MAX_FIELDS, Bytes, Layout, LayoutError, Place
 
 DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
+MAX_STEP = 2**31 - 1  # bytes of a point; numpy counts them in a C int
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ def _point_format(names: list[str], formats: list[str], offsets: list[int], step
     for name, code, offset in zip(names, formats, offsets, strict=True):
         if offset + int(code[2]) > step:
             raise LayoutError(f"has the point field {name} at byte {offset} of points of {step} bytes")
+    if step > MAX_STEP:
+        raise LayoutError(f"has points of {step} bytes, and {MAX_STEP} are allowed")
     columns = ("x", "y", "z", *(name for name in names if name not in ("x", "y", "z")))
     dtype = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": step})
     number = np.result_type(np.float32, *(np.dtype(code) for code in formats))
