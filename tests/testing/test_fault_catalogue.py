@@ -34,7 +34,7 @@ NAMES = re.split(
     python_objects_100kb python_objects_10kb python_objects_1kb python_objects_64b reader_error_swallowed
     resumed_at_the_wrong_sample samples_swapped_in_a_batch scratch_shared_between_processes shared_memory
     shared_memory_files shared_scratch_buffer slow_reader stale_cache_after_a_shape_change stalled_reader
-    state_corrupted_after_invalid_input stream_missed_in_processes tensor_every_100_calls tensors_100kb
+    state_corrupted_after_invalid_input tensor_every_100_calls tensors_100kb
     tensors_10kb tensors_1kb tensors_64b threads throughput_sagging torn_shard_accepted unbounded_queue
     wrong_in_1_of_10000 wrong_value_cached""",
 )

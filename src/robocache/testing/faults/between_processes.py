@@ -19,7 +19,7 @@ from torch import Tensor
 from robocache import ops
 from robocache.loader import Loader
 from robocache.loader.episodes import OpenEpisodes
-from robocache.testing.faults.catalogue import FAULTS, ON_A_CPU, ON_A_GPU, fault, wrapped
+from robocache.testing.faults.catalogue import ON_A_CPU, fault, wrapped
 
 _PROCESSES = 2
 _HEAD_BYTES, _ROOM_BYTES = 64, 4_000_000
@@ -40,19 +40,6 @@ def scratch_shared_between_processes(_: str) -> Iterator[None]:
         path.write_bytes(bytes(_HEAD_BYTES + _ROOM_BYTES))
         with _in_every_child(_through_shared_scratch, str(path)):
             yield
-
-
-@fault(
-    "stream_missed_in_processes",
-    "in every process of a pool an operation does not wait for its caller's stream",
-    scenario="threads-streams-processes",
-    reason=_WRONG,
-    devices=ON_A_GPU,
-)
-def stream_missed_in_processes(device: str) -> Iterator[None]:
-    """What `missing_stream_dependency` does to a single process."""
-    with _in_every_child(_with_a_missing_stream, device):
-        yield
 
 
 @fault(
@@ -98,11 +85,6 @@ def _in_every_child(broken: Callable[..., Any], *arguments: Any) -> contextlib.A
         return submit(pool, broken, *arguments, work, *args)
 
     return wrapped(ProcessPoolExecutor, "submit", around)
-
-
-def _with_a_missing_stream(device: str, work: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401
-    with FAULTS["missing_stream_dependency"].injected(device):
-        return work(*args)
 
 
 def _through_shared_scratch(path: str, work: Callable[..., Any], settings: Any, number: int, *args: Any) -> Any:  # noqa: ANN401
