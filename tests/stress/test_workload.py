@@ -87,4 +87,6 @@ def test_a_report_passes_on_pass_and_inconclusive_only():
     assert report("INVALID").problems == ("INVALID heap_bytes: why",)
     assert not Report("a", "cpu", 1, 1.0, failures=("it broke",)).passed
     assert json.loads(json.dumps(report("PASS").as_dict()))["passed"] is True
+    # A machine that reads this must not take "cannot tell" for a pass: the exit code does not either.
+    assert report("PASS", "INCONCLUSIVE").as_dict()["passed"] is False
     assert "a FAILED on cpu: 1 iterations in 1.0 s\n  FAIL heap_bytes: why" in str(report("FAIL"))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robocache.cli.console import Printer
+from robocache.cli.devices import best_device, checked_device
 from robocache.cli.options import JsonOutput
-from robocache.errors import ArgumentError, BackendUnavailableError
 
 if TYPE_CHECKING:
     from robocache.benchmarks.run import Settings
@@ -39,7 +39,7 @@ def ops(
     from robocache.benchmarks import machine, results, run
     from robocache.benchmarks.workloads import workloads
 
-    where = _device(device)
+    where = best_device() if device is None else checked_device(device)
     # In a quick run, compiling would take most of the time.
     settings = run.Settings(where, quick=quick, with_compile=compiled and not quick, with_scaling=not case)
     chosen = workloads(where, quick=quick, wanted=case or ())
@@ -115,19 +115,6 @@ def _print_loader(printer: Printer, document: dict[str, Any]) -> None:
         printer.say("a quick run: a few batches show that it works, not how fast it is")
     if document["peer"] is None:
         printer.say("not timed: LeRobot; name a Python that has it with --peer-python")
-
-
-def _device(wanted: str | None) -> str:
-    from robocache.ops.installation import cuda_problem
-
-    problem = cuda_problem()
-    if wanted is None:
-        return "cpu" if problem else "cuda"
-    if wanted not in ("cuda", "cpu"):
-        raise ArgumentError(f"--device must be cuda or cpu, got {wanted!r}")
-    if wanted == "cuda" and problem:
-        raise BackendUnavailableError(f"--device cuda cannot run: {problem}; or use --device cpu")
-    return wanted
 
 
 def _print(printer: Printer, document: dict[str, Any], settings: Settings) -> None:

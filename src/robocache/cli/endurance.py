@@ -20,6 +20,7 @@ import typer
 
 import robocache
 from robocache.cli.console import Printer
+from robocache.cli.devices import checked_device
 from robocache.cli.long_options import LongOptions
 from robocache.cli.monitoring import Monitoring
 from robocache.errors import ArgumentError, OutputError
@@ -134,7 +135,7 @@ def _settings(options: LongOptions) -> Settings:
         from_environment,
         seconds=from_environment.seconds if seconds is None else seconds,
         batch_size=options.batch_size or from_environment.batch_size,
-        device=options.device or from_environment.device,
+        device=from_environment.device if options.device is None else checked_device(options.device),
         seed=options.seed,
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robocache.cli.console import Printer
+from robocache.cli.devices import checked_device
 from robocache.cli.endurance import Wanted, endure
 from robocache.cli.long_options import LongOptions, long_command
 from robocache.cli.options import JsonOutput
@@ -76,7 +77,7 @@ def kill_matrix(
     if list_faults:
         print_catalogue(printer)
         return
-    where = device or choose_device()
+    where = choose_device() if device is None else checked_device(device)
     file = MatrixFile(
         out, pairs(where, fault or (), is_full=full, with_clean=clean), where, is_full=full, resume=resume
     )

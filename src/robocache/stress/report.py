@@ -78,7 +78,7 @@ class Report:
             "iterations": self.iterations,
             "seconds": self.seconds,
             "outcome": self.outcome,
-            "passed": self.passed,
+            "passed": self.outcome == "PASS",
             "failures": list(self.failures),
             "verdicts": [verdict.as_dict() for verdict in self.verdicts],
             "measured": {name: None if value != value else value for name, value in self.measured.items()},
