@@ -204,7 +204,7 @@ class Camera(OpenRecording):
     def episode_sources(self, index):
         return EpisodeSources((), {"episode": index})
 
-    def read_episode(self, index, streams=None, *, start_ns=None, end_ns=None):
+    def _read(self, index, streams, span):
         times_ns = np.arange(100, dtype=np.int64) * 100_000_000
         top = RecordedStream("top", np.arange(100)[:, None], times_ns, {}, "log", kind="image", frames=self.frames)
         fast_ns = np.arange(100, dtype=np.int64) * 20_000_000

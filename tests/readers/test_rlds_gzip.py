@@ -91,7 +91,7 @@ def test_places_are_kept_of_few_files(tmp_path):
 
 
 def test_output_that_waits_inside_zlib(tmp_path):
-    """The end of the file is fed long before its content is out. Catches the stream called truncated then."""
+    """The end of the file is fed long before its content is out. Catches what is fed but not unpacked being dropped."""
     path = tmp_path / "a.gz"
     path.write_bytes(gzip.compress(bytes(9 * 2**20)))
     with GzipStreams(Limits()).opened(path.open("rb"), path) as stream:

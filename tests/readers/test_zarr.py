@@ -148,3 +148,14 @@ def test_damaged_zip_files(tmp_path, kind):
         path.write_bytes(damaged(data, kind, seed))
         errors += not isinstance(read_all(path, rate_hz=10), list)
     assert errors >= (24 if kind == "truncated" else 1)
+
+
+def test_a_zip_file_of_a_later_version_is_refused_by_name(tmp_path):
+    """Fails when what zipfile does not implement comes through as NotImplementedError, or is called damage alone."""
+    path = zipped(write_zarr(tmp_path / "a.zarr", 3))
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\1\2") + 6] = 99  # the version that the first entry of the directory needs
+    path.write_bytes(data)
+    error = read_all(path, rate_hz=10)
+    assert isinstance(error, DamagedRecordingError)
+    assert "uses what is not read of the zip format (zip file version 9.9); if it is not damaged" in str(error)

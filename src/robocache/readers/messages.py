@@ -8,7 +8,7 @@ without a span; only the segments that a span touches are read, and what is read
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,7 +58,7 @@ class Survey:
         return [segment for segment in self.segments if any(span.touches(*segment.reach[clock]) for clock in clocks)]
 
 
-class MessageRecording(OpenRecording, ABC):
+class MessageRecording(OpenRecording):
     """A recording of one episode, whose topics become streams in one pass."""
 
     def __init__(self, path: str, episode_names: tuple[str, ...]) -> None:

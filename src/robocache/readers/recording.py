@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -74,7 +75,7 @@ class Recording(Protocol):
     ) -> None: ...
 
 
-class OpenRecording:
+class OpenRecording(ABC):
     """The part that readers share: a path, names of episodes, closing, and the checks of `read_episode`."""
 
     format = ""
@@ -100,9 +101,9 @@ class OpenRecording:
         self._check_episode(index)
         return self._read(index, streams, Span(start_ns, end_ns))
 
+    @abstractmethod
     def _read(self, index: int, streams: Collection[str] | None, span: Span) -> Episode:
         """What a format does for `read_episode`: the index is good, and nothing outside of `span` is in the result."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self

@@ -20,6 +20,7 @@ from robocache.readers.limits import Limits
 from robocache.readers.recognise import SUFFIXES, open_recording
 from robocache.readers.recording import OpenRecording, Recording
 from robocache.readers.sources import EpisodeSources, episode_sources
+from robocache.readers.span import Span
 from robocache.records import Episode, Frames, Int64
 
 MAX_OPEN = 8
@@ -66,17 +67,9 @@ class SeveralRecordings(OpenRecording):
         super().close()
         self._close_all()
 
-    def read_episode(
-        self,
-        index: int,
-        streams: Collection[str] | None = None,
-        *,
-        start_ns: int | None = None,
-        end_ns: int | None = None,
-    ) -> Episode:
-        """Read one episode of one of the recordings; see `Recording.read_episode`."""
+    def _read(self, index: int, streams: Collection[str] | None, span: Span) -> Episode:
         with self._recording(index) as (recording, number):
-            episode = recording.read_episode(number, streams, start_ns=start_ns, end_ns=end_ns)
+            episode = recording.read_episode(number, streams, start_ns=span.start_ns, end_ns=span.end_ns)
         made = dict(episode.streams)
         for name, stream in made.items():
             if stream.frames is not None:

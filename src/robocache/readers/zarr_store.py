@@ -16,9 +16,8 @@ from robocache.readers.recording import unreadable
 
 COPY = "copy or write it again"
 MAX_ENTRIES = 1_000_000
-# What zipfile raises over a damaged file. ValueError and OverflowError are offsets before the file or beyond any;
-# NotImplementedError is a version or flag of the format that it does not know.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OverflowError)
+# What zipfile raises over a damaged file. ValueError and OverflowError are offsets before the file or beyond any.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OverflowError)
 _ENCRYPTED = 0x1
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # Zarr compresses chunks itself; others fail in ways of their own
 
@@ -114,6 +113,10 @@ class Store:
             raise
         except OSError as error:
             raise unreadable(self.path, error) from error
+        except NotImplementedError as error:  # zipfile's word for a version or flag of the format
+            problem = f"uses what is not read of the zip format ({error})"
+            remedy = "if it is not damaged, write the zip file again, stored or deflated"
+            raise DamagedRecordingError(self.path, problem, place=f"entry {ascii(key)[1:-1]}", remedy=remedy) from error
         except _DAMAGE as error:
             text = " ".join(ascii(str(error))[1:-1].split())[:200]
             problem = f"cannot be read ({text})"
