@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from robocache.benchmarks.tables import markdown
+from robocache.benchmarks.tables import markdown, measured_on
 
 MEGA = 1e6
 
@@ -67,8 +67,7 @@ def _mcap(result: dict[str, Any]) -> str:
     rows = [(text, f"{result['messages_per_s'][name] / 1e3:.0f} thousand") for name, text in names.items()]
     caption = (
         f"{result['recording']}, {result['messages']} messages, {result['rounds']} rounds in turn: "
-        f"{result['ratio_of_medians']:.1f}x; {result['machine']}; load {result['load_average']:.1f}; commit "
-        f"{result['commit'][:12]}."
+        f"{result['ratio_of_medians']:.1f}x; {measured_on(result)}."
     )
     return markdown((("", "messages a second"), rows), caption)
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from robocache.benchmarks.tables import markdown
+from robocache.benchmarks.tables import markdown, measured_on
 
 SHAPES, VOXELS, LAUNCH = "kernel_shapes_h200.json", "voxels_h200.json", "launch_h200.json"
 END_TO_END = "end_to_end_cpu.json"
@@ -31,10 +31,7 @@ def blocks(results: Path) -> dict[str, str]:
 def _end_to_end(trial: dict[str, Any]) -> str:
     names = {"ours": "the same steps", "commands": "`inspect`, then `align` with its report"}
     rows = [(text, f"{trial['ratio_of_medians'][name]:.1f}x") for name, text in names.items()]
-    caption = (
-        f"{trial['recording']} at {trial['rate_hz']} Hz, {trial['rounds']} rounds; {trial['machine']}; load "
-        f"{trial['load_average']:.1f}; commit {trial['commit'][:12]}."
-    )
+    caption = f"{trial['recording']} at {trial['rate_hz']} Hz, {trial['rounds']} rounds; {measured_on(trial)}."
     return markdown((("RoboCache", "times as fast as the plain loop"), rows), caption)
 
 
@@ -62,5 +59,5 @@ def _points(trial: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...
 
 
 def _launch(trial: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    rows = [(name, f"{median:.1f}", f"{best:.1f}") for name, (median, best) in trial["host_us"].items()]
-    return ("host, without waiting", "median", "best"), rows
+    rows = [(name, f"{quick:.1f}", f"{slow:.1f}") for name, (quick, slow) in trial["host_us"].items()]
+    return ("the host's time a call", "in C", "in Python"), rows

@@ -105,6 +105,15 @@ def markdown(table: tuple[Row, list[Row]], caption: str) -> str:
     return "\n".join(lines)
 
 
+def measured_on(trial: dict[str, Any]) -> str:
+    """For a caption: the machine, what else it had to do, and the commit.
+
+    Args:
+        trial: As a script of `benchmarks/` stores it.
+    """
+    return f"{trial['machine']}; load {trial['load_average']:.1f}; commit {trial['commit'][:12]}"
+
+
 def describe(document: dict[str, Any]) -> str:
     """On what, when and of what commit a result is.
 
