@@ -231,10 +231,12 @@ def test_options_that_cannot_be_right_are_told_at_once(tmp_path):
         assert (done.exit_code, said in done.stderr) == (2, True), (arguments, done.output)
 
 
-def test_a_scenario_of_the_registry_runs_round_after_round(tmp_path):
-    """Fails when the command cannot run what the list promises, or ends after one round."""
-    arguments = ["stress", "run", "cache-writing", "--device", "cpu", "--seconds", "1", "--log", str(tmp_path / "log")]
+def test_a_scenario_of_the_registry_runs_round_after_round(tmp_path, monkeypatch):
+    """Fails when the command cannot run what the list promises, or asks a GPU of what runs on the CPU alone."""
+    monkeypatch.setattr("robocache.stress.settings.choose_device", lambda *_: "cuda")
+    arguments = ["stress", "run", "cache-writing", "--seconds", "1", "--log", str(tmp_path / "log")]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code in (0, 3), done.output
-    assert "stress cache-writing" in done.stdout
+    assert "stress cache-writing of 1 s" in done.stdout
+    assert "on cpu" in done.stdout
     assert "cache-writing" in CliRunner().invoke(app, ["stress", "list"]).stdout

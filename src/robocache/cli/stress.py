@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +37,10 @@ def run(
     from robocache.stress.tasks import Rounds, scenario_named
 
     scenario = scenario_named(name)
+    if options.device is not None:
+        scenario.check_runs_on(options.device)
+    elif len(scenario.devices) == 1:
+        options = replace(options, device=scenario.devices[0])
     endure(options, Wanted(f"stress {name}", lambda settings, beat: Rounds(scenario, settings, beat)))
 
 

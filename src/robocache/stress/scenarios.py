@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from robocache.errors import ArgumentError
 from robocache.stress.abandoned_loaders import start_use_abandon
 from robocache.stress.ageing import ageing
 from robocache.stress.back_pressure import back_pressure
@@ -51,6 +52,18 @@ class Scenario:
     run: Run
     hang_s: float = 120.0
     devices: tuple[str, ...] = _EVERYWHERE
+
+    def check_runs_on(self, device: str) -> None:
+        """Say so where it cannot.
+
+        Args:
+            device: "cpu", "cuda", "cuda:1".
+
+        Raises:
+            ArgumentError: It does not run there.
+        """
+        if device.split(":", maxsplit=1)[0] not in self.devices:
+            raise ArgumentError(f"{self.name} runs on {' and '.join(self.devices)}, not on {device}")
 
 
 def _burn_in(settings: Settings, beat: Beat) -> Report:

@@ -93,9 +93,7 @@ class Rounds:
     maps_files = False
 
     def __init__(self, scenario: Scenario, settings: Settings, beat: Callable[[], object]) -> None:
-        kind = settings.device.split(":", maxsplit=1)[0]
-        if kind not in scenario.devices:
-            raise ArgumentError(f"{scenario.name} runs on {' and '.join(scenario.devices)}, not on {settings.device}")
+        scenario.check_runs_on(settings.device)
         self._scenario = scenario
         self._settings = Settings(
             seconds=_SHORT_S, batch_size=settings.batch_size, device=settings.device, seed=settings.seed
