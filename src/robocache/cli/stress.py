@@ -37,10 +37,10 @@ def run(
     from robocache.stress.tasks import Rounds, scenario_named
 
     scenario = scenario_named(name)
-    if options.device is not None:
-        scenario.check_runs_on(options.device)
-    elif len(scenario.devices) == 1:
+    if options.device is None and len(scenario.devices) == 1:
         options = replace(options, device=scenario.devices[0])
+    if options.device == "cuda":  # said first: a missing GPU is no reason where none is of use
+        scenario.check_runs_on("cuda")
     endure(options, Wanted(f"stress {name}", lambda settings, beat: Rounds(scenario, settings, beat)))
 
 
