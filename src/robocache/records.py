@@ -97,7 +97,8 @@ class RecordedStream:
     Args:
         name: The topic, dataset or feature name, as the file spells it.
         values: [source, dim], or [points, 3 or more] for clouds, where `offsets` cuts it into scans, or [source, 1]
-            int64 for images: the number of each in `frames`.
+            int64 for images: the number of each in `frames`. Points of bags and MCAP files stay there, however many
+            they are: a slice, and `np.asarray`, reads them while the recording is open.
         times_ns: [source] int64 nanoseconds, ascending: the clock called `clock`.
         clocks: Every clock the file has, by name ("header", "publish", "log"), each [source] int64 ns, in the same
             row order; never sorted on their own.

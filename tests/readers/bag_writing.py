@@ -49,17 +49,17 @@ def assert_same_streams(path, mcap):
     """The streams of a bag are those of the MCAP file, but for the clock "publish", which bags do not have."""
     with open_recording(path) as opened, open_recording(mcap) as original:
         found, expected = opened.read_episode(0).streams, original.read_episode(0).streams
-    assert list(found) == list(expected)
-    for name, stream in found.items():
-        other = expected[name]
-        assert (stream.columns, stream.kind, stream.clock) == (other.columns, other.kind, other.clock)
-        assert stream.values.dtype == other.values.dtype
-        assert stream.values.tobytes() == other.values.tobytes()
-        assert list(stream.clocks) == [clock for clock in other.clocks if clock != "publish"]
-        for clock, times in stream.clocks.items():
-            np.testing.assert_array_equal(times, other.clocks[clock])
-        if other.offsets is not None:
-            np.testing.assert_array_equal(stream.offsets, other.offsets)
+        assert list(found) == list(expected)
+        for name, stream in found.items():
+            other = expected[name]
+            assert (stream.columns, stream.kind, stream.clock) == (other.columns, other.kind, other.clock)
+            assert stream.values.dtype == other.values.dtype
+            assert np.asarray(stream.values).tobytes() == np.asarray(other.values).tobytes()
+            assert list(stream.clocks) == [clock for clock in other.clocks if clock != "publish"]
+            for clock, times in stream.clocks.items():
+                np.testing.assert_array_equal(times, other.clocks[clock])
+            if other.offsets is not None:
+                np.testing.assert_array_equal(stream.offsets, other.offsets)
 
 
 VECTOR3 = f"{SEPARATOR}\nMSG: geometry_msgs/Vector3\nfloat64 x\nfloat64 y\nfloat64 z\n"

@@ -195,10 +195,10 @@ def test_clouds_of_different_sizes(tmp_path, order):
     path = write_mcap(tmp_path / "a.mcap", {"/points": ("sensor_msgs/msg/PointCloud2", POINT_CLOUD, messages)})
     with open_recording(path) as opened:
         stream = opened.read_episode(0).streams["/points.points"]
-    assert (stream.kind, stream.columns, stream.values.dtype) == ("points", ("x", "y", "z", "ring"), np.float32)
-    np.testing.assert_array_equal(stream.times_ns, np.sort(times))
-    for scan, cloud in enumerate([clouds[1], clouds[2], clouds[3], clouds[0]]):
-        np.testing.assert_array_equal(stream.values[stream.offsets[scan] : stream.offsets[scan + 1]], cloud)
+        assert (stream.kind, stream.columns, stream.values.dtype) == ("points", ("x", "y", "z", "ring"), np.float32)
+        np.testing.assert_array_equal(stream.times_ns, np.sort(times))
+        for scan, cloud in enumerate([clouds[1], clouds[2], clouds[3], clouds[0]]):
+            np.testing.assert_array_equal(stream.values[stream.offsets[scan] : stream.offsets[scan + 1]], cloud)
 
 
 def test_what_cannot_become_numbers_is_listed(tmp_path, joints_mcap):

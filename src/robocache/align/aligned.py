@@ -24,7 +24,8 @@ class AlignedScans:
     """A point-cloud stream on the clock of the result: which scan each frame uses.
 
     Args:
-        stream: The recorded scans; scan k is `stream.values[stream.offsets[k]:stream.offsets[k + 1]]`.
+        stream: The recorded scans; scan k is `stream.values[stream.offsets[k]:stream.offsets[k + 1]]`, read from a bag
+            or MCAP file while that is open.
         scan: [T] int64, the scan that each frame uses.
         voxelize: What `From(then=...)` asks for: whoever uses the scans sorts them into voxels, on its device.
     """
@@ -34,7 +35,7 @@ class AlignedScans:
     voxelize: Voxelize | None = None
 
     def points(self, frame: int) -> npt.NDArray[np.generic]:
-        """The points that one frame uses: [points, 3 or more], a view."""
+        """The points that one frame uses: [points, 3 or more]."""
         assert self.stream.offsets is not None  # a stream of kind "points" always has them
         scan = int(self.scan[frame])
         return self.stream.values[int(self.stream.offsets[scan]) : int(self.stream.offsets[scan + 1])]

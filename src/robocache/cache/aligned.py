@@ -25,6 +25,7 @@ from robocache.align import AlignedEpisode, AlignedImages, AlignedScans
 from robocache.cache.dataset import Array, EpisodeArrays, Feature
 from robocache.cache.layout import Contents, Pieces, damaged
 from robocache.errors import DamagedRecordingError
+from robocache.readers.stored_points import POINTS_AT_ONCE, scan_runs
 from robocache.records import Int64
 
 Kind = Literal["numbers", "image", "points"]
@@ -140,17 +141,19 @@ def _decoded(images: AlignedImages) -> tuple[Pieces, Int64]:
     return made, row.astype(np.int64, copy=False).reshape(-1)
 
 
-def _used_points(scans: AlignedScans) -> tuple[npt.NDArray[np.float32], Int64, Int64]:
+def _used_points(scans: AlignedScans) -> tuple[Pieces, Int64, Int64]:
     """The points of the distinct scans used, which of those each frame uses, and where each begins."""
-    offsets = scans.stream.offsets
+    values, offsets = scans.stream.values, scans.stream.offsets
     assert offsets is not None  # a stream of kind "points" always has them
     used, row = np.unique(scans.scan, return_inverse=True)
-    counts = offsets[used + 1] - offsets[used]
-    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]).astype(np.int64, copy=False)
-    points = np.empty((int(starts[-1]), scans.stream.values.shape[1]), np.float32)
-    for number, scan in enumerate(used.tolist()):
-        points[starts[number] : starts[number + 1]] = scans.stream.values[offsets[scan] : offsets[scan + 1]]
-    return points, row.astype(np.int64, copy=False).reshape(-1), starts
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(offsets[used + 1] - offsets[used])])
+
+    def pieces() -> Iterator[npt.NDArray[np.float32]]:
+        for first, after in scan_runs(used, offsets, POINTS_AT_ONCE):
+            yield values[offsets[first] : offsets[after]].astype(np.float32, copy=False)
+
+    made = Pieces(np.dtype(np.float32), (int(starts[-1]), values.shape[1]), pieces)
+    return made, row.astype(np.int64, copy=False).reshape(-1), starts
 
 
 def _numpy(tensor: Tensor) -> Array:

@@ -21,8 +21,8 @@ from robocache.readers.limits import REACH_NS, Limits
 from robocache.readers.mcap_records import CHANNEL, HEADER, MESSAGE, RECOVER, SCHEMA, Block, McapFile
 from robocache.readers.messages import MessageRecording, Segment, Unit
 from robocache.readers.ros2_topic import Topic
-from robocache.readers.ros_images import ImageTopic
-from robocache.readers.topics import Topics
+from robocache.readers.ros_places import PlacedTopic
+from robocache.readers.topics import AnyTopic, Topics
 from robocache.records import Int64
 
 _PREFIX = struct.Struct("<BQ")
@@ -46,7 +46,7 @@ class _Contents:
     topics: Topics
     runs: dict[int, _Run | None] = field(default_factory=dict)  # by channel; None: its messages are left out
     schemas: dict[int, tuple[str, str, bytes]] = field(default_factory=dict)
-    channels: dict[int, tuple[str, Topic | ImageTopic | None]] = field(default_factory=dict)
+    channels: dict[int, tuple[str, AnyTopic | None]] = field(default_factory=dict)
     definitions: dict[bytes, int] = field(default_factory=dict)
     profile: str = ""
     library: str = ""
@@ -196,10 +196,10 @@ class McapRecording(MessageRecording):
             if known is None:
                 topic = self._topic(name, schema, encoding, contents)
                 contents.channels[number] = (name, topic)
-                if not isinstance(topic, ImageTopic):  # of which places are kept, message by message
+                if not isinstance(topic, PlacedTopic):  # of which places are kept, message by message
                     contents.runs[number] = None if topic is None else contents.run(topic)
 
-    def _topic(self, name: str, schema: int, encoding: str, contents: _Contents) -> Topic | ImageTopic | None:
+    def _topic(self, name: str, schema: int, encoding: str, contents: _Contents) -> AnyTopic | None:
         """Where the messages of a channel go; None when they are skipped, or not asked for."""
         if schema and schema not in contents.schemas:
             raise IndexError(f"channel {name} refers to schema {schema}, which nothing before it defines")

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Protocol, Self, runtime_checkable
+from typing import Any, BinaryIO, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from robocache.errors import ArgumentError, ClosedError, RecordingNotFoundError, UnknownStreamError
 from robocache.readers.limits import REACH_NS
 from robocache.readers.span import Span
+from robocache.readers.stored_points import StoredPoints
 from robocache.records import Episode, Frames, Int64, Kind, RecordedStream
 
 
@@ -202,22 +203,14 @@ def image_stream(
     return dataclasses.replace(ordered, frames=frames)
 
 
-def ascending_cloud(
-    name: str,
-    points: npt.NDArray[Any],
-    counts: Int64,
-    clocks: Mapping[str, Int64],
-    clock: str,
-    *,
-    columns: tuple[str, ...],
+def stored_cloud(
+    name: str, points: StoredPoints, clocks: Mapping[str, Int64], clock: str, *, columns: tuple[str, ...]
 ) -> RecordedStream:
-    """A stream of scans ordered by `clock`; `counts` says how many of the points belong to each scan."""
+    """A stream of scans ordered by `clock`; the points stay in their file."""
     times_ns = clocks[clock]
     if len(times_ns) > 1 and bool(np.any(times_ns[1:] < times_ns[:-1])):
         order = np.argsort(times_ns, kind="stable")
-        starts = np.cumsum(counts) - counts
-        points = np.concatenate([points[starts[scan] : starts[scan] + counts[scan]] for scan in order])
-        counts = counts[order]
+        points = points.ordered(order)
         clocks = {other: stamps[order] for other, stamps in clocks.items()}
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-    return RecordedStream(name, points, clocks[clock], dict(clocks), clock, columns, "points", offsets)
+    values = cast("npt.NDArray[np.generic]", points)  # numpy takes it for one
+    return RecordedStream(name, values, clocks[clock], dict(clocks), clock, columns, "points", points.offsets)

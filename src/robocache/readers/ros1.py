@@ -17,9 +17,7 @@ from typing import Any
 from robocache.readers.limits import Limits
 from robocache.readers.messages import MessageRecording, Segment, Unit
 from robocache.readers.ros1_records import CONNECTION, MESSAGE, BagFile, Block, Header, RecordError, fields, number
-from robocache.readers.ros2_topic import Topic
-from robocache.readers.ros_images import ImageTopic
-from robocache.readers.topics import Topics
+from robocache.readers.topics import AnyTopic, Topics
 from robocache.records import Int64
 
 _UINT32 = struct.Struct("<I")
@@ -30,7 +28,7 @@ class _Contents:
     """What one pass over the file has found."""
 
     topics: Topics
-    connections: dict[int, tuple[str, Topic | ImageTopic | None]] = field(default_factory=dict)
+    connections: dict[int, tuple[str, AnyTopic | None]] = field(default_factory=dict)
     counts: dict[int, Counter[int]] = field(default_factory=dict)
     definitions: dict[int, tuple[Header, bytes]] = field(default_factory=dict)
 

@@ -71,23 +71,49 @@ def _point_format(names: list[str], formats: list[str], offsets: list[int], step
     return PointFormat(columns, dtype, number)
 
 
+@dataclass(frozen=True)
+class CloudSize:
+    """How the points of one message are laid out; it has the bytes for them.
+
+    Args:
+        height: Rows.
+        width: Points of a row.
+        row_step: Bytes of a row.
+    """
+
+    height: int
+    width: int
+    row_step: int
+
+
+def cloud_size(form: PointFormat, layout: Layout, message: Bytes) -> CloudSize:
+    """The size that one message ([1, bytes]) declares.
+
+    Raises:
+        LayoutError: Rows and points that do not add up to the bytes there are.
+    """
+    height, width, row_step = (_number(layout, name, message) for name in ("height", "width", "row_step"))
+    place = layout.places.get("data", Place(0, "", 0))
+    if place.dtype[1:] != "u1":
+        raise LayoutError("has no sequence of bytes called data")
+    step = form.dtype.itemsize
+    # One row may be padded, and a cloud of one row need not say how long that row is.
+    row_step = row_step if height > 1 else width * step
+    if width * step > row_step or height * row_step > place.count:
+        raise LayoutError(f"has {place.count} bytes of points, not {height} rows of {width} points of {step} bytes")
+    return CloudSize(height, width, row_step)
+
+
 def points(form: PointFormat, layout: Layout, message: Bytes) -> npt.NDArray[np.generic]:
     """The points of one message ([1, bytes]): [height * width, columns], with whatever NaN the sensor wrote.
 
     Raises:
         LayoutError: Rows and points that do not add up to the bytes there are.
     """
-    height, width, row_step = (_number(layout, name, message) for name in ("height", "width", "row_step"))
-    if layout.places.get("data", Place(0, "", 0)).dtype[1:] != "u1":
-        raise LayoutError("has no sequence of bytes called data")
+    size = cloud_size(form, layout, message)
     data = np.ascontiguousarray(layout.values("data", message)[0])
-    step = form.dtype.itemsize
-    # One row may be padded, and a cloud of one row need not say how long that row is.
-    row_step = row_step if height > 1 else width * step
-    if width * step > row_step or height * row_step > len(data):
-        raise LayoutError(f"has {len(data)} bytes of points, not {height} rows of {width} points of {step} bytes")
-    rows = data[: height * row_step].reshape(height, row_step)[:, : width * step]
-    packed = np.ascontiguousarray(rows).reshape(-1).view(form.dtype)
+    rows = data[: size.height * size.row_step].reshape(size.height, size.row_step)
+    packed = np.ascontiguousarray(rows[:, : size.width * form.dtype.itemsize]).reshape(-1).view(form.dtype)
     return np.stack([packed[name].astype(form.number) for name in form.columns], axis=1)
 
 

@@ -96,9 +96,5 @@ RECIPES: dict[str, tuple[Part, ...]] = {
     "std_msgs/Float64MultiArray": (Part("data", ("data",)),),
 }
 POINT_CLOUD = "sensor_msgs/PointCloud2"
-CONSTANT = {
-    "sensor_msgs/JointState": ("name",),
-    POINT_CLOUD: ("fields", "is_bigendian", "point_step"),
-}
+CONSTANT = {"sensor_msgs/JointState": ("name",)}
 STAMP = ("header.stamp.sec", "header.stamp.nanosec")
-READS = (*RECIPES, POINT_CLOUD)

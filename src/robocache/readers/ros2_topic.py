@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from robocache.readers.limits import REACH_NS
-from robocache.readers.recording import ascending_cloud, ascending_stream
+from robocache.readers.recording import ascending_stream
 from robocache.readers.ros2_layout import Bytes, Layout, LayoutError, find_layout
-from robocache.readers.ros2_points import point_format, points
-from robocache.readers.ros2_recipes import CONSTANT, POINT_CLOUD, RECIPES, STAMP, Part
+from robocache.readers.ros2_recipes import CONSTANT, RECIPES, STAMP, Part
 from robocache.readers.ros2_schema import Definitions, short_name
 from robocache.records import Int64, RecordedStream
 
@@ -33,7 +32,6 @@ class _Group:
     columns: Shape
     values: list[list[Values]]
     stamps: list[Int64] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
     first_log_ns: int = REACH_NS
     is_stamped: bool = True
 
@@ -45,7 +43,7 @@ class _Group:
     def emptied(self) -> _Group:
         """The same group without messages: its streams have no rows, but their names, columns and clocks."""
         values = [[blocks[0][:0]] for blocks in self.values]
-        return replace(self, values=values, stamps=[np.empty((0, 3), np.int64)], counts=[])
+        return replace(self, values=values, stamps=[np.empty((0, 3), np.int64)])
 
 
 class Topic:
@@ -147,9 +145,6 @@ class Topic:
     def _take(self, layout: Layout, messages: Bytes, stamps: Int64) -> None:
         if not len(messages):
             return
-        if self.type_name == POINT_CLOUD:
-            self._take_clouds(layout, messages, stamps)
-            return
         parts = [part for part in RECIPES[self.type_name] if _width(layout, part)]
         group = self._group(tuple(parts), tuple(_columns(layout, part) for part in parts))
         group.take_stamps(with_header(layout, messages, stamps))
@@ -157,16 +152,6 @@ class Topic:
             values = np.concatenate([layout.values(path, messages) for path in part.paths], axis=1)
             collected.append(values)
             self.nbytes += values.nbytes
-
-    def _take_clouds(self, layout: Layout, messages: Bytes, stamps: Int64) -> None:
-        form = point_format(layout, messages[:1])
-        group = self._group((Part("points", ("data",), kind="points"),), (form.columns,))
-        for index in range(len(messages)):
-            scan = points(form, layout, messages[index : index + 1])
-            group.values[0].append(scan)
-            group.counts.append(len(scan))
-            self.nbytes += scan.nbytes
-        group.take_stamps(with_header(layout, messages, stamps))
 
     def _group(self, parts: tuple[Part, ...], columns: Shape) -> _Group:
         # The suffixes belong to the key: a lone velocity is not a lone effort.
@@ -229,11 +214,7 @@ class Topic:
                 clocks = {"header": stamps[:, HEADER], **clocks}
             for part, columns, blocks in zip(group.parts, group.columns, group.values, strict=True):
                 name, values = f"{topic}.{part.suffix}", np.concatenate(blocks)
-                if part.kind == "points":
-                    counts = np.array(group.counts, dtype=np.int64)
-                    yield ascending_cloud(name, values, counts, clocks, next(iter(clocks)), columns=columns)
-                else:
-                    yield ascending_stream(name, values, clocks, next(iter(clocks)), columns=columns, kind=part.kind)
+                yield ascending_stream(name, values, clocks, next(iter(clocks)), columns=columns, kind=part.kind)
 
 
 def _width(layout: Layout, part: Part) -> int:

@@ -23,10 +23,8 @@ from robocache.errors import (
 from robocache.readers.limits import Limits
 from robocache.readers.messages import SEGMENT_BYTES, MessageRecording, Segment, Unit
 from robocache.readers.recording import unreadable
-from robocache.readers.ros2_topic import Topic
-from robocache.readers.ros_images import ImageTopic
 from robocache.readers.rosbag2_file import EVERY_ROW, Rosbag2File
-from robocache.readers.topics import Topics
+from robocache.readers.topics import AnyTopic, Topics
 from robocache.records import Int64
 
 METADATA = "metadata.yaml"
@@ -89,7 +87,7 @@ class Rosbag2Recording(MessageRecording):
     ) -> Iterator[tuple[int, int]]:
         """Yields the first and the last number of rows that were given to topics."""
         definitions = file.definitions()
-        destinations: dict[int, Topic | ImageTopic | None] = {}
+        destinations: dict[int, AnyTopic | None] = {}
         for number, (name, type_name, encoding) in file.topics().items():
             destinations[number] = None
             if encoding != "cdr":

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 from robocache.errors import ArgumentError
 from robocache.readers.limits import REACH_NS
+from robocache.readers.stored_points import StoredPoints
 from robocache.records import Int64, RecordedStream
 
 
@@ -68,6 +71,10 @@ class Span:
         times_ns = clocks[stream.clock]
         if stream.offsets is None:
             return replace(stream, values=stream.values[rows].copy(), times_ns=times_ns, clocks=clocks)
+        if isinstance(stored := cast("object", stream.values), StoredPoints):
+            part = stored.ordered(np.arange(rows.start, rows.stop))
+            values = cast("npt.NDArray[np.generic]", part)
+            return replace(stream, values=values, times_ns=times_ns, clocks=clocks, offsets=part.offsets)
         offsets = stream.offsets[rows.start : rows.stop + 1]
         values = stream.values[offsets[0] : offsets[-1]].copy()
         return replace(stream, values=values, times_ns=times_ns, clocks=clocks, offsets=offsets - offsets[0])

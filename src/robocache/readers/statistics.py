@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from robocache.errors import BackendUnavailableError
+from robocache.readers.stored_points import POINTS_AT_ONCE, scan_runs
 from robocache.records import Int64, RecordedStream
 
 GAP_PERIODS = 3
@@ -88,7 +88,7 @@ def stream_statistics(stream: RecordedStream) -> StreamStatistics:
             other: (float(np.median(late[:END_SAMPLES])), float(np.median(late[-END_SAMPLES:])))
             for other, late in differences.items()
         },
-        nan_fraction=_nan_fraction(stream.values),
+        nan_fraction=_nan_fraction(stream),
         image_shape=_image_shape(stream),
     )
 
@@ -107,7 +107,12 @@ def _image_shape(stream: RecordedStream) -> tuple[int, int, int] | None:
         return None
 
 
-def _nan_fraction(values: npt.NDArray[np.generic]) -> float:
+def _nan_fraction(stream: RecordedStream) -> float:
+    values = stream.values
     if values.size == 0 or not np.issubdtype(values.dtype, np.floating):
         return 0.0
-    return float(np.count_nonzero(np.isnan(values))) / values.size
+    if stream.offsets is None:
+        return float(np.count_nonzero(np.isnan(values))) / values.size
+    runs = scan_runs(np.arange(len(stream.times_ns)), stream.offsets, POINTS_AT_ONCE)
+    pieces = (values[stream.offsets[first] : stream.offsets[after]] for first, after in runs)
+    return float(sum(np.count_nonzero(np.isnan(piece)) for piece in pieces)) / values.size

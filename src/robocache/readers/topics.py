@@ -8,14 +8,18 @@ from collections.abc import Collection
 from robocache.errors import DamagedRecordingError, RecordingLimitError
 from robocache.readers.limits import Limits
 from robocache.readers.ros2_layout import LayoutError
-from robocache.readers.ros2_recipes import READS
+from robocache.readers.ros2_recipes import POINT_CLOUD, RECIPES
 from robocache.readers.ros2_schema import SchemaError, parse_definitions, short_name
 from robocache.readers.ros2_topic import Topic
-from robocache.readers.ros_images import COMPRESSED, IMAGE, ImageTopic, Payloads
+from robocache.readers.ros_clouds import CloudTopic
+from robocache.readers.ros_images import COMPRESSED, IMAGE, ImageTopic
+from robocache.readers.ros_places import Payloads, PlacedTopic
 from robocache.records import RecordedStream
 
 # First and last stamp of some messages by the log's clock (True) and by that of headers (False).
 Reach = dict[bool, tuple[int, int]]
+AnyTopic = Topic | PlacedTopic
+_KINDS: dict[str, type[PlacedTopic]] = {IMAGE: ImageTopic, COMPRESSED: ImageTopic, POINT_CLOUD: CloudTopic}
 _NOWHERE = (2**62, -(2**62))
 
 
@@ -35,16 +39,16 @@ class Topics:
         self._limits = limits
         self._streams = streams
         self._ros1 = ros1
-        self._topics: dict[str, Topic | ImageTopic] = {}
+        self._topics: dict[str, AnyTopic] = {}
 
     def is_wanted(self, name: str, type_name: str) -> bool:
         """Whether a topic's messages become numbers and are asked for; the reason why not goes to `skipped`."""
-        if short_name(type_name) not in (*READS, IMAGE, COMPRESSED):
+        if short_name(type_name) not in RECIPES and short_name(type_name) not in _KINDS:
             self.skipped[name] = f"{type_name} is not a message that becomes numbers"
             return False
         return self._streams is None or any(_belongs(stream, name) for stream in self._streams)
 
-    def topic(self, name: str, type_name: str, text: bytes) -> Topic | ImageTopic | None:
+    def topic(self, name: str, type_name: str, text: bytes) -> AnyTopic | None:
         """Where the messages of a topic go; None when they are skipped, or not asked for.
 
         Args:
@@ -62,7 +66,7 @@ class Topics:
         except SchemaError as error:
             self.skipped[name] = f"its schema cannot be understood: {error}"
             return None
-        kind = ImageTopic if short_name(type_name) in (IMAGE, COMPRESSED) else Topic
+        kind = _KINDS.get(short_name(type_name), Topic)
         known = self._topics.setdefault(name, kind(name, type_name, definitions, cdr=not self._ros1))
         if (known.type_name, known.definitions) != (short_name(type_name), definitions):
             self.skipped[name] = f"those of its messages that are {type_name} by another definition than its first ones"
@@ -71,7 +75,7 @@ class Topics:
 
     def add(
         self,
-        topic: Topic | ImageTopic,
+        topic: AnyTopic,
         payload: bytes,
         log_ns: int,
         publish_ns: int | None = None,
@@ -91,7 +95,7 @@ class Topics:
             DamagedRecordingError: It does not fit its definition.
         """
         try:
-            if isinstance(topic, ImageTopic):
+            if isinstance(topic, PlacedTopic):
                 topic.add(payload, log_ns, publish_ns, place)
             else:
                 topic.add(payload, log_ns, publish_ns)
@@ -162,7 +166,7 @@ class Topics:
         """The streams of all topics, by name.
 
         Args:
-            payloads: Reads messages of images again.
+            payloads: Reads messages of images and clouds again.
 
         Raises:
             DamagedRecordingError: A message that does not fit its definition.
@@ -171,7 +175,7 @@ class Topics:
         found: dict[str, RecordedStream] = {}
         for topic in self._topics.values():
             try:
-                if isinstance(topic, ImageTopic):
+                if isinstance(topic, PlacedTopic):
                     made = topic.streams(self.path, self._limits, payloads)
                     if topic.why_skipped is not None:
                         self.skipped[topic.name] = topic.why_skipped
@@ -183,7 +187,7 @@ class Topics:
             self.check_held()
         return found
 
-    def _unfit(self, topic: Topic | ImageTopic, error: LayoutError) -> DamagedRecordingError:
+    def _unfit(self, topic: AnyTopic, error: LayoutError) -> DamagedRecordingError:
         problem = f"a {topic.type_name} message {error}"
         remedy = "record it again, or leave the topic out with streams=[...]"
         return DamagedRecordingError(self.path, problem, place=f"topic {topic.name}", remedy=remedy)

@@ -157,7 +157,7 @@ def _spans_are_cut(open_: Open, *_: object) -> Iterator[str]:
                 inside &= True if end_ns is None else full.times_ns < end_ns
                 rows = inside if full.offsets is None else np.repeat(inside, np.diff(full.offsets))
                 is_cut = np.array_equal(got.times_ns, full.times_ns[inside])
-                if not is_cut or got.values.tobytes() != full.values[rows].tobytes():
+                if not is_cut or np.asarray(got.values).tobytes() != full.values[rows].tobytes():
                     yield f"{name} from {start_ns} to {end_ns} is not what a mask over the whole gives"
                 elif full.frames is not None:
                     numbers = full.values[inside][:1, 0].astype(np.int64)
@@ -261,7 +261,7 @@ def _episode_differences(one: Episode, other: Episode) -> Iterator[str]:
 def _differences(one: RecordedStream, other: RecordedStream) -> Iterator[str]:
     if not np.array_equal(one.times_ns, other.times_ns):
         yield "other times"
-    if one.values.dtype != other.values.dtype or one.values.tobytes() != other.values.tobytes():
+    if one.values.dtype != other.values.dtype or np.asarray(one.values).tobytes() != np.asarray(other.values).tobytes():
         yield "other values"
     if (one.clock, one.columns, one.kind) != (other.clock, other.columns, other.kind):
         yield "another clock, other columns or another kind"
