@@ -12,6 +12,7 @@ from robocache.errors import ArgumentError, ClosedError, DamagedRecordingError, 
 from robocache.readers import open_recording, open_recordings
 from robocache.readers.several import MAX_OPEN
 
+from .conftest import POINT_CLOUD, START_NS, cloud_message, write_mcap  # noqa: TID252 -- tests are not installed
 from .every_reader import write_hdf5  # noqa: TID252 -- tests are not an installed package
 from .image_recordings import write_lerobot_video  # noqa: TID252
 from .test_lerobot import LENGTHS, write_dataset  # noqa: TID252
@@ -103,6 +104,32 @@ def test_images_outlive_the_turn_of_their_file(tmp_path, threads):
     assert open_files(tmp_path) == 0
     with pytest.raises(ClosedError):
         streams[0].frames.read(np.array([0]))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_points_outlive_the_turn_of_their_file(tmp_path, threads):
+    """Catches clouds that die with the ninth file, that come from another file, and one that changed meanwhile."""
+    counts = range(1, MAX_OPEN + 3)
+    for count in counts:
+        clouds = [
+            (time, cloud_message(time, np.full((count, 4), float(time % 7)))) for time in (START_NS, START_NS + 9)
+        ]
+        topics = {"/points": ("sensor_msgs/msg/PointCloud2", POINT_CLOUD, clouds)}
+        write_mcap(tmp_path / f"run{count}.mcap", topics)
+    with open_recordings(tmp_path) as opened:
+        episodes = [opened.read_episode(index, start_ns=START_NS + 1) for index in range(len(counts))]
+        streams = [episode.streams["/points.points"] for episode in episodes]
+        with ThreadPoolExecutor(threads) as pool:
+            for turn, points in enumerate(pool.map(lambda turn: streams[turn % len(counts)].values[:], range(30))):
+                np.testing.assert_array_equal(points, np.full((counts[turn % len(counts)], 4), (START_NS + 9) % 7))
+        assert open_files(tmp_path) <= MAX_OPEN
+        for stream in streams[-MAX_OPEN:]:
+            stream.values[:]
+        (tmp_path / "run2.mcap").replace(tmp_path / "run1.mcap")
+        with pytest.raises(DamagedRecordingError, match="changed while it was read"):
+            streams[0].values[:]
+    with pytest.raises(ClosedError):
+        streams[1].values[:1]
 
 
 def test_one_recording_is_itself(runs):

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Generic, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +22,12 @@ from robocache.readers.recognise import SUFFIXES, open_recording
 from robocache.readers.recording import OpenRecording, Recording
 from robocache.readers.sources import EpisodeSources, episode_sources
 from robocache.readers.span import Span
+from robocache.readers.stored_points import StoredPoints
 from robocache.records import Episode, Frames, Int64
 
 MAX_OPEN = 8
 _WILD = re.compile(r"[*?[]")
+_Part = TypeVar("_Part")
 PathLike = str | os.PathLike[str]
 
 
@@ -74,6 +77,9 @@ class SeveralRecordings(OpenRecording):
         for name, stream in made.items():
             if stream.frames is not None:
                 made[name] = replace(stream, frames=_Frames(self, index, name, recording, stream.frames))
+            elif isinstance(stored := cast("object", stream.values), StoredPoints):
+                again = replace(stored, fetch=_Points(self, index, name, recording, stored))
+                made[name] = replace(stream, values=cast("npt.NDArray[np.generic]", again))
         return replace(episode, name=self.episode_names[index], streams=made)
 
     def episode_sources(self, index: int) -> EpisodeSources:
@@ -103,36 +109,55 @@ class SeveralRecordings(OpenRecording):
             self._open.popitem()[1].close()
 
 
-class _Frames:
+class _Lasting(Generic[_Part]):
+    """What reads one stream of a recording that may have been closed meanwhile: it is opened again then."""
+
+    def __init__(self, recordings: SeveralRecordings, index: int, name: str, recording: Recording, part: _Part) -> None:
+        self._recordings, self._index, self._name = recordings, index, name
+        self._recording, self._part = recording, part
+
+    @contextmanager
+    def _reading(self) -> Iterator[_Part]:
+        with self._recordings._recording(self._index) as (recording, number):  # noqa: SLF001 -- one thing in two classes
+            if recording is not self._recording:
+                stream = recording.read_episode(number, [self._name]).streams[self._name]
+                found: object = stream.values if stream.frames is None else stream.frames
+                if not isinstance(found, type(self._part)) or not self._fits(found):
+                    raise DamagedRecordingError(recording.path, "changed while it was read", remedy="open it again")
+                self._recording, self._part = recording, found
+            yield self._part
+
+    def _fits(self, found: _Part) -> bool:
+        """Whether what was opened again may be what was there before."""
+        del found
+        return True
+
+
+class _Frames(_Lasting[Frames]):
     """Images of one stream of several recordings; see `Frames`."""
 
-    def __init__(
-        self, recordings: SeveralRecordings, index: int, name: str, recording: Recording, frames: Frames
-    ) -> None:
-        self._recordings, self._index, self._name = recordings, index, name
-        self._recording, self._frames = recording, frames
+    def __len__(self) -> int:
+        return len(self._part)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        with self._decoding() as frames:
+        with self._reading() as frames:
             return frames.shape
 
-    def __len__(self) -> int:
-        return len(self._frames)
-
     def read(self, numbers: Int64, *, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
-        with self._decoding() as frames:
+        with self._reading() as frames:
             return frames.read(numbers, size=size)
 
-    @contextmanager
-    def _decoding(self) -> Iterator[Frames]:
-        with self._recordings._recording(self._index) as (recording, number):  # noqa: SLF001 -- one thing in two classes
-            if recording is not self._recording:
-                found = recording.read_episode(number, [self._name]).streams[self._name].frames
-                if found is None or len(found) != len(self._frames):
-                    raise DamagedRecordingError(recording.path, "changed while it was read", remedy="open it again")
-                self._recording, self._frames = recording, found
-            yield self._frames
+    def _fits(self, found: Frames) -> bool:
+        return len(found) == len(self._part)
+
+
+class _Points(_Lasting[StoredPoints]):
+    """Scans of one stream of several recordings, for a `StoredPoints`."""
+
+    def __call__(self, numbers: Int64) -> Iterator[npt.NDArray[np.generic]]:
+        with self._reading() as stored:
+            yield from stored.fetch(numbers)
 
 
 def open_recordings(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robocache.errors import RecordingLimitError
+from robocache.errors import DamagedRecordingError, RecordingLimitError
 from robocache.readers.limits import Limits
 from robocache.records import Int64
 
@@ -103,6 +103,8 @@ class StoredPoints:
         touched = np.flatnonzero((begins < stop) & (ends > start) & (ends > begins))
         touched = touched[np.argsort(self.numbers[touched])]  # in the file's order, so that no block is read twice
         for scan, points in zip(touched.tolist(), self.fetch(self.numbers[touched]), strict=True):
+            if points.shape != (int(ends[scan] - begins[scan]), self.columns):
+                raise DamagedRecordingError(self.path, "changed while it was read", remedy="open it again")
             first, after = max(start, int(begins[scan])), min(stop, int(ends[scan]))
             found[first - start : after - start] = points[first - int(begins[scan]) : after - int(begins[scan])]
         return found
