@@ -4,6 +4,7 @@ import numpy as np
 from mcap.reader import make_reader
 from rosbags.convert.converter import migrate_bytes
 from rosbags.rosbag1 import Writer as Writer1
+from rosbags.rosbag2 import CompressionFormat
 from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_typestore
 
@@ -93,9 +94,11 @@ def write_small_mcap(path, rows=60, **options):
     )
 
 
-def write_rosbag2(path, messages):
-    """A rosbag2 folder with one SQLite file, by the library."""
-    store, writer, connections = get_typestore(Stores.ROS2_HUMBLE), Writer2(path, version=9), {}
+def write_rosbag2(path, messages, *, compression=None, **options):
+    """A rosbag2 folder with one file, by the library."""
+    store, writer, connections = get_typestore(Stores.ROS2_HUMBLE), Writer2(path, version=9, **options), {}
+    if compression is not None:
+        writer.set_compression(compression, CompressionFormat.ZSTD)
     with writer:
         for topic, type_name, log_ns, data in messages:
             if topic not in connections:

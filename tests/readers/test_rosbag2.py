@@ -204,7 +204,7 @@ def test_damaged_files(tmp_path, kind):
         ("", DamagedRecordingError, "does not list 'a.db3', which is there"),
         ("  relative_file_paths:\n  - a.db3\n  - a.db3\n", DamagedRecordingError, "does not list its files, once each"),
         ("  relative_file_paths:\n  - a.db3\n  - ../../etc/passwd\n", DamagedRecordingError, "lists 'passwd', which"),
-        ("  compression_mode: FILE\n", UnknownFormatError, "compressed by file; write it without compression"),
+        ("  compression_mode: FILE\n", UnknownFormatError, "compressed by file with nothing; write it without"),
         ("\xff" * 5_000_000, RecordingLimitError, "and 4194304 are allowed"),
         ("\udcff", DamagedRecordingError, "is no text"),
     ],

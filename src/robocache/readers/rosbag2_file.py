@@ -35,7 +35,7 @@ class Rosbag2File:
     """An open SQLite file with the tables of rosbag2; use `opened`.
 
     Args:
-        path: The file.
+        path: The file, for errors.
         connection: To it.
         size: Its bytes.
     """
@@ -47,13 +47,16 @@ class Rosbag2File:
 
     @classmethod
     @contextmanager
-    def opened(cls, path: Path, limits: Limits, *, is_checked: bool = False) -> Iterator[Rosbag2File]:
+    def opened(
+        cls, path: Path, limits: Limits, *, is_checked: bool = False, shown: Path | None = None
+    ) -> Iterator[Rosbag2File]:
         """Open a file, check it, and close it at the end; whatever SQLite raises meanwhile becomes our error.
 
         Args:
             path: The file.
             limits: What it may make SQLite allocate.
             is_checked: Whether it was checked before; the check reads all of it.
+            shown: The file that it was made from, for errors; None: it is itself.
 
         Raises:
             DamagedRecordingError: It is no intact database with the tables of rosbag2.
@@ -67,13 +70,13 @@ class Rosbag2File:
                 if beside.exists() and beside.stat().st_size:
                     raise _unfinished(path, beside)
             connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1", uri=True)
-            file = cls(path, connection, size)
+            file = cls(path if shown is None else shown, connection, size)
             file.restrict(limits)
             if not is_checked:
                 file.check()
             yield file
         except (sqlite3.Error, OSError, MemoryError, UnicodeError) as error:  # SQLite quotes damaged names
-            raise _translated(path, error) from error
+            raise _translated(path if shown is None else shown, error) from error
         finally:
             if connection is not None:
                 connection.close()
