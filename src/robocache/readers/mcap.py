@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Collection, Iterator
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from robocache.errors import DamagedRecordingError
 from robocache.readers.limits import REACH_NS, Limits
-from robocache.readers.mcap_records import CHANNEL, HEADER, MESSAGE, RECOVER, SCHEMA, Block, McapFile
+from robocache.readers.mcap_records import CHANNEL, HEADER, MAGIC, MESSAGE, RECOVER, SCHEMA, Block, McapFile
 from robocache.readers.messages import MessageRecording, Segment, Unit
 from robocache.readers.ros2_topic import Topic
 from robocache.readers.ros_places import PlacedTopic
@@ -41,9 +43,12 @@ class _Run:
 
 @dataclass
 class _Contents:
-    """What one pass over the file has found."""
+    """What one pass over a file has found."""
 
     topics: Topics
+    path: Path
+    start: int = 0  # of the file among all files
+    last_block: int = 0
     runs: dict[int, _Run | None] = field(default_factory=dict)  # by channel; None: its messages are left out
     schemas: dict[int, tuple[str, str, bytes]] = field(default_factory=dict)
     channels: dict[int, tuple[str, AnyTopic | None]] = field(default_factory=dict)
@@ -56,9 +61,15 @@ class _Contents:
         known = (run for run in self.runs.values() if run is not None and run.topic is topic)
         return next(known, None) or _Run(topic)
 
+    def damage(self, block: Block, at: int, problem: str) -> DamagedRecordingError:
+        """The error for a byte of a block."""
+        if block.is_chunk:
+            problem = f"in the chunk there, at its decompressed byte {at}, {problem}"
+        return DamagedRecordingError(self.path, problem, offset=block.offset, remedy=RECOVER)
+
 
 class McapRecording(MessageRecording):
-    """An MCAP file as a `Recording` of one episode, named after the file.
+    """An MCAP file as a `Recording` of one episode, named after the file; or several that one recording was split into.
 
     A message becomes one row of one or several streams, called topic + "." + part: "/imu/data.orientation",
     "/imu/data.angular_velocity", "/joint_states.position", "/points.points". The clocks are "header" (where every
@@ -66,50 +77,70 @@ class McapRecording(MessageRecording):
     with the reason, in the episode's attributes under "skipped".
 
     Args:
-        path: The file.
-        limits: What it may make the reader allocate.
+        path: The file, or the folder of several.
+        limits: What one may make the reader allocate.
+        files: The several, in their order.
     """
 
     format = "mcap"
 
-    def __init__(self, path: Path, *, limits: Limits) -> None:
-        super().__init__(str(path), (path.stem,))
+    def __init__(self, path: Path, *, limits: Limits, files: Sequence[Path] = ()) -> None:
+        super().__init__(str(path), (path.absolute().name if files else path.stem,))
         self._limits = limits
-        self._file = McapFile(path, limits)
-        self._contents = _Contents(self._topics(()))
+        self._files: list[McapFile] = []
+        try:
+            for file in files or (path,):
+                self._files.append(McapFile(file, limits))
+        except BaseException:
+            self.close()
+            raise
+        # A block is known by its place in all files together.
+        self._starts = [0, *accumulate(file.size for file in self._files)]
+        self._contents = [_Contents(self._topics(()), file.path) for file in self._files]
 
     def close(self) -> None:
-        """Close the file. Closing twice is allowed; reading after it raises `ClosedError`."""
+        """Close the files. Closing twice is allowed; reading after it raises `ClosedError`."""
         super().close()
-        self._file.close()
+        for file in self._files:
+            file.close()
 
     def _topics(self, streams: Collection[str] | None) -> Topics:
         return Topics(self.path, self._limits, streams)
 
     def _pass(self, topics: Topics) -> Iterator[Unit]:
-        contents = _Contents(topics)
-        for block in self._file.blocks():
-            self._read_block(block, contents)
-            yield (0, block.offset), (0, block.offset)
-        self._contents = contents
+        found = []
+        for number, file in enumerate(self._files):
+            contents = _Contents(topics, file.path, self._starts[number])
+            for block in file.blocks():
+                contents.last_block = block.offset
+                self._read_block(block, contents)
+                yield (number, block.offset), (number, block.offset)
+            found.append(contents)
+        self._contents = found
 
     def _again(self, topics: Topics, segment: Segment) -> Iterator[Unit]:
-        contents = _Contents(topics)
-        for record, opcode in self._contents.definitions.items():
-            self._read_definition(opcode, record, contents)
-        for block in self._file.blocks_between(segment.first[1], segment.last[1]):
-            self._read_block(block, contents)
-            yield (0, block.offset), (0, block.offset)
+        (first_file, first), (last_file, last) = segment.first, segment.last
+        for number in range(first_file, last_file + 1):
+            known = self._contents[number]
+            contents = _Contents(topics, known.path, known.start)
+            for record, opcode in known.definitions.items():
+                self._read_definition(opcode, record, contents)
+            begin = first if number == first_file else len(MAGIC)
+            end = last if number == last_file else known.last_block
+            for block in self._files[number].blocks_between(begin, end):
+                self._read_block(block, contents)
+                yield (number, block.offset), (number, block.offset)
 
     def _attributes(self) -> dict[str, Any]:
-        return {"profile": self._contents.profile, "library": self._contents.library}
+        return {"profile": self._contents[0].profile, "library": self._contents[0].library}
 
     def _payloads(self, places: Int64) -> Iterator[bytes]:
         self._check_episode(0)
         at, data = -1, b""
         for block, start, size in places.tolist():
             if block != at:
-                at, data = block, self._file.block_at(block)
+                number = bisect_right(self._starts, block) - 1
+                at, data = block, self._files[number].block_at(block - self._starts[number])
             yield data[start : start + size]
 
     def _read_block(self, block: Block, contents: _Contents) -> None:
@@ -147,36 +178,38 @@ class McapRecording(MessageRecording):
         """Take one record, whatever it is; say where the next one begins."""
         data, end = block.data, block.end
         if end - at < _PREFIX.size:
-            raise self._damage(block, at, f"ends inside a record, {end - at} bytes after its start")
+            raise contents.damage(block, at, f"ends inside a record, {end - at} bytes after its start")
         opcode, length = _PREFIX.unpack_from(data, at)
         following: int = at + _PREFIX.size + length
         if following > end:
-            raise self._damage(block, at, f"a record declares {length} bytes, but {end - at - _PREFIX.size} are left")
+            raise contents.damage(
+                block, at, f"a record declares {length} bytes, but {end - at - _PREFIX.size} are left"
+            )
         if opcode == MESSAGE:
             self._read_message(block, at, following, contents)
         elif opcode in (HEADER, SCHEMA, CHANNEL):
             try:
                 self._read_definition(opcode, data[at + _PREFIX.size : following], contents)
             except (struct.error, UnicodeDecodeError, IndexError) as error:
-                raise self._damage(block, at, f"a record of type {opcode:#04x} is malformed ({error})") from error
+                raise contents.damage(block, at, f"a record of type {opcode:#04x} is malformed ({error})") from error
         return following
 
     def _read_message(self, block: Block, at: int, following: int, contents: _Contents) -> None:
         if following - at < _MESSAGE.size:
-            raise self._damage(block, at, f"a message of {following - at} bytes is too short for its own header")
+            raise contents.damage(block, at, f"a message of {following - at} bytes is too short for its own header")
         _, _, channel, _, log_ns, publish_ns = _MESSAGE.unpack_from(block.data, at)
         try:
             topic = contents.channels[channel][1]
         except KeyError:
-            raise self._damage(
+            raise contents.damage(
                 block, at, f"a message is of channel {channel}, which nothing before it defines"
             ) from None
         if topic is None:
             return
         if log_ns > REACH_NS or publish_ns > REACH_NS:
-            raise self._damage(block, at, f"a message is stamped {max(log_ns, publish_ns)} ns, after the year 2116")
+            raise contents.damage(block, at, f"a message is stamped {max(log_ns, publish_ns)} ns, after the year 2116")
         start = at + _MESSAGE.size
-        place = (block.offset, start)
+        place = (contents.start + block.offset, start)
         contents.topics.add(topic, block.data[start:following], log_ns, publish_ns, place=place)
 
     def _read_definition(self, opcode: int, record: bytes, contents: _Contents) -> None:
@@ -210,11 +243,6 @@ class McapRecording(MessageRecording):
             )
             return None
         return contents.topics.topic(name, type_name, text)
-
-    def _damage(self, block: Block, at: int, problem: str) -> DamagedRecordingError:
-        if block.is_chunk:
-            problem = f"in the chunk there, at its decompressed byte {at}, {problem}"
-        return DamagedRecordingError(self.path, problem, offset=block.offset, remedy=RECOVER)
 
 
 class _FieldReader:

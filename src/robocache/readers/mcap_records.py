@@ -61,6 +61,11 @@ class McapFile:
             self._file.close()
             raise
 
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self._size
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

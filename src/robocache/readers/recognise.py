@@ -144,6 +144,14 @@ def _open_rosbag2(path: Path, limits: Limits, rate_hz: float | None) -> Recordin
     return Rosbag2Recording(path, limits=limits)
 
 
+def _open_split_mcap(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
+    from robocache.readers.mcap import McapRecording
+    from robocache.readers.rosbag2 import listed_files
+
+    _refuse_rate(path, rate_hz)
+    return McapRecording(path, limits=limits, files=listed_files(path, ".mcap"))
+
+
 def _open_replay_buffer(path: Path, limits: Limits, rate_hz: float | None) -> Recording:
     from robocache.readers.replay_buffer import ReplayBufferRecording
 
@@ -167,6 +175,8 @@ def _open_folder(path: Path, limits: Limits, rate_hz: float | None) -> Recording
         raise RecordingNotFoundError(path, problem, remedy="check its permissions") from error
     if path / "metadata.yaml" in entries and any(".db3" in entry.suffixes for entry in entries):
         return _open_rosbag2(path, limits, rate_hz)
+    if path / "metadata.yaml" in entries and len(files) > 1 and all(file.suffix == ".mcap" for file in files):
+        return _open_split_mcap(path, limits, rate_hz)
     if shards and not files:
         from robocache.readers.rlds import RldsRecording
 

@@ -230,7 +230,7 @@ def _is_recording(folder: Path) -> bool:
         names = os.listdir(folder)  # noqa: PTH208 -- names are enough
     except OSError:
         return False
-    is_bag = "metadata.yaml" in names and any(name.endswith((".db3", ".db3.zstd")) for name in names)
+    is_bag = "metadata.yaml" in names and any(name.endswith((".db3", ".db3.zstd", ".mcap")) for name in names)
     return is_bag or (any(".tfrecord" in name for name in names) and not any(name.endswith(SUFFIXES) for name in names))
 
 
