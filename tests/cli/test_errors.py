@@ -229,3 +229,5 @@ def test_the_recording_that_is_read_is_not_replaced(tmp_path, refused):
     assert "holds the recording that is to be read" in refused("align", out, "--rate", 5, "--out", out, "--overwrite")
     (tmp_path / "link").symlink_to(out)
     assert "name another folder" in refused("align", tmp_path / "link", "--rate", 5, "--out", out, "--overwrite")
+    for path in (tmp_path, tmp_path / "d*"):  # a second run of a command that wrote into the folder it reads
+        assert "name a folder elsewhere" in refused("align", path, "--rate", 5, "--out", out, "--overwrite")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from enum import Enum
@@ -69,14 +70,23 @@ def command(
     where, served_by = span.value if span else "overlap", backend.value if backend else None
     settings = Settings(clock, where, names, served_by, voxel_size, task, description)
     check_output(out, overwrite=overwrite)
-    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(out)):  # resolve() fails on a loop of links
-        raise OutputError(f"{out}: holds the recording that is to be read; name another folder")
+    _check_apart(path, out)
     with open_recordings(path, rate_hz=source_rate) as recording:
         conversion, document = _written(recording, settings, printer, out, overwrite=overwrite)
     printer.document(document | {"out": str(out)})
     if not json_output:
         print_conversion(printer, conversion, document)
         printer.say(f"wrote {out}: LeRobot v3.0, {conversion.frames} frames; look at {out / 'report.html'}")
+
+
+def _check_apart(path: Path, out: Path) -> None:
+    written = Path(os.path.realpath(out))  # resolve() fails on a loop of links
+    if Path(os.path.realpath(path)).is_relative_to(written):
+        raise OutputError(f"{out}: holds the recording that is to be read; name another folder")
+    if out.exists():
+        read = [path] if os.path.lexists(path) else glob.glob(str(path), recursive=True)  # noqa: PTH207 -- absolute ones
+        if any(written.is_relative_to(os.path.realpath(entry)) for entry in read):
+            raise OutputError(f"{out}: would be read as one of the recordings in {path}; name a folder elsewhere")
 
 
 def _written(
