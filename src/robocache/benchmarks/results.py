@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from robocache.errors import ArgumentError, OutputError
+from robocache.benchmarks.whole_file import write_whole
+from robocache.errors import ArgumentError
 
 SCHEMA = 1
 FOLDER = Path("benchmarks/results")
@@ -23,15 +23,8 @@ def save(document: dict[str, Any], path: Path) -> None:
     Raises:
         OutputError: It cannot be written; nothing partial is left behind.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        if beside.is_file():
-            beside.unlink()
-        raise OutputError(f"{path}: the result cannot be written ({error.strerror}); give another --out") from error
+    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    write_whole(path, text, remedy="give another --out", makes_folder=True)
 
 
 def load(path: Path) -> dict[str, Any]:

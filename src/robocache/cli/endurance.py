@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 import robocache
+from robocache.benchmarks.whole_file import write_whole
 from robocache.cli.console import Printer
 from robocache.cli.devices import checked_device
 from robocache.cli.long_options import LongOptions
@@ -89,8 +90,8 @@ def endure(options: LongOptions, wanted: Wanted) -> None:
         finally:
             task.close()
         records = log.records()
+    _print(printer, options, report, records[0])  # first: a full disk takes no verdict away
     _write(options, report, records)
-    _print(printer, options, report, records[0])
     if code := EXIT_CODES[report.outcome]:
         raise typer.Exit(code)
 
@@ -255,10 +256,12 @@ def _write(options: LongOptions, report: Report, records: list[dict[str, Any]]) 
     from robocache.cli.junit import junit_xml
     from robocache.cli.stress_page import stress_page
 
+    again = "" if options.log is None else f", and make it from the log with --resume --log {options.log}"
+    remedy = f"name another file{again}"
     if options.report is not None:
-        options.report.write_text(stress_page(report, records), encoding="utf-8")
+        write_whole(options.report, stress_page(report, records), remedy=remedy)
     if options.junit is not None:
-        options.junit.write_text(junit_xml(report), encoding="utf-8")
+        write_whole(options.junit, junit_xml(report), remedy=remedy)
 
 
 def _print(printer: Printer, options: LongOptions, report: Report, run: dict[str, Any]) -> None:

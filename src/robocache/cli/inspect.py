@@ -85,6 +85,8 @@ def _write(suggest: Path, text: str, printer: Printer, *, json_output: bool) -> 
     except FileExistsError as error:
         raise OutputError(f"{suggest}: exists; name a new file") from error
     except (OSError, ValueError) as error:
+        if suggest.is_file():  # begun by this command, for what was there is refused
+            suggest.unlink()
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"{suggest}: cannot be written ({reason}); name a file that you may write") from error
 

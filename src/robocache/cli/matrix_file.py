@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robocache.benchmarks.whole_file import write_whole
 from robocache.cli.console import json_text
-from robocache.errors import ArgumentError, OutputError
+from robocache.errors import ArgumentError
 
 if TYPE_CHECKING:
     from robocache.stress.kill_matrix import Cell
@@ -59,14 +60,8 @@ class MatrixFile:
             OutputError: It cannot be written.
         """
         self.cells.append(cell)
-        if self._path is None:
-            return
-        partial = self._path.with_name(f"{self._path.name}.partial")
-        try:
-            partial.write_text(json_text(self.document()), encoding="utf-8")
-            partial.replace(self._path)
-        except OSError as error:
-            raise OutputError(f"{self._path}: cannot be written ({error.strerror}); name another --out") from error
+        if self._path is not None:
+            write_whole(self._path, json_text(self.document()), remedy="name another --out")
 
     def document(self) -> dict[str, Any]:
         """A fault is killed if the scenario that must notice it does; in a full matrix the others may or may not."""
