@@ -42,7 +42,7 @@ def test_ls_shows_sizes_and_the_order_of_use(store, run, document):
     sizes = [info.size_bytes for info in store.ls()]
     shown = [line.split()[0] for line in text.splitlines()[1:-1]]
     assert shown == [info.digest[:12] for info in store.ls()]
-    assert text.splitlines()[-1] == f"3 shards, {sum(sizes) / 1000:.3g} kB"
+    assert text.splitlines()[-1] == f"{store.folder}: 3 shards, {sum(sizes) / 1000:.3g} kB"
     printed = document("cache", "ls", store.folder)
     assert [shard["size_bytes"] for shard in printed["shards"]] == sizes
     assert printed["size_bytes"] == sum(sizes)
@@ -80,6 +80,15 @@ def test_gc_keeps_what_was_used_last(store, document, run):
         assert "the others are open" in run("cache", "gc", store.folder, "--limit", "0").stdout
     assert "evicted 0 shards" in run("cache", "gc", store.folder).stdout
     assert "evicted 1 shard, 80.3 kB" in run("cache", "gc", store.folder, "--limit", "0").stdout
+
+
+def test_without_a_folder_it_is_the_one_that_build_takes(store, run, monkeypatch, tmp_path):
+    monkeypatch.setenv("ROBOCACHE_CACHE", str(store.folder))
+    for command in ("ls", "verify", "gc"):
+        assert f"{store.folder}: " in run("cache", command).stdout
+    monkeypatch.setenv("ROBOCACHE_CACHE", str(tmp_path / "none"))
+    result = CliRunner().invoke(app, ["cache", "ls"])
+    assert (result.exit_code, f"error: {tmp_path / 'none'}: " in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("command", ["ls", "verify", "gc"])

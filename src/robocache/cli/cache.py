@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 EXIT_DAMAGED = 1
 SHOWN_DIGITS = 12
 app = typer.Typer(help="Look after a folder of cached shards.", no_args_is_help=True)
-Folder = Annotated[Path, typer.Argument(help="The folder of the cache.", show_default=False)]
+Folder = Annotated[
+    Path | None,
+    typer.Argument(
+        help="The folder of the cache; $ROBOCACHE_CACHE, or the one in the user's cache folder, if not given.",
+        show_default=False,
+    ),
+]
 
 
 @app.callback()
@@ -26,12 +32,12 @@ def _group() -> None:
 
 
 @app.command("ls")
-def ls(folder: Folder, json_output: JsonOutput = False) -> None:
+def ls(cache: Folder = None, json_output: JsonOutput = False) -> None:
     """Print the shards and what they are made from, the one used longest ago first."""
     from robocache.cache import ShardStore
     from robocache.cache.manifest import shard_names
 
-    printer = Printer(json_output=json_output)
+    printer, folder = Printer(json_output=json_output), _folder(cache)
     infos = ShardStore(folder, create=False).ls()
     size_bytes = sum(info.size_bytes for info in infos)
     named = shard_names(folder)
@@ -55,19 +61,19 @@ def ls(folder: Folder, json_output: JsonOutput = False) -> None:
             for info, (source, episode) in zip(infos, origins, strict=True)
         ]
         printer.table(("shard", "source", "episode", "size", "last used"), rows, left=3)
-    printer.say(f"{_counted(len(infos))}, {byte_size(size_bytes)}")
+    printer.say(f"{folder}: {_counted(len(infos))}, {byte_size(size_bytes)}")
 
 
 @app.command("verify")
 def verify(
-    folder: Folder,
+    cache: Folder = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove what is damaged, unless it is open.")] = False,
     json_output: JsonOutput = False,
 ) -> None:
     """Compare every checksum of every shard; exit code 1 if one is damaged."""
     from robocache.cache import ShardStore
 
-    printer = Printer(json_output=json_output)
+    printer, folder = Printer(json_output=json_output), _folder(cache)
     store = ShardStore(folder, create=False)
     found, size_bytes = [], 0
     with printer.progress("checking", len(store.ls())) as advance:
@@ -90,14 +96,14 @@ def verify(
     if not json_output:
         for one in damaged:
             printer.say(f"DAMAGED{', removed' if one.is_removed else ''}: {one.problem}")
-        printer.say(f"{_counted(len(found))}, {byte_size(size_bytes)}: {len(damaged)} damaged")
+        printer.say(f"{folder}: {_counted(len(found))}, {byte_size(size_bytes)}: {len(damaged)} damaged")
     if damaged:
         raise typer.Exit(EXIT_DAMAGED)
 
 
 @app.command("gc")
 def gc(
-    folder: Folder,
+    cache: Folder = None,
     limit: Annotated[
         str | None, typer.Option(metavar="SIZE", help="What may stay, such as 20GB or 512MiB; 0 for nothing.")
     ] = None,
@@ -108,7 +114,7 @@ def gc(
     from robocache.cache.sizes import size_bytes
 
     limit_bytes = None if limit is None else size_bytes(limit, "--limit")
-    printer = Printer(json_output=json_output)
+    printer, folder = Printer(json_output=json_output), _folder(cache)
     collected = ShardStore(folder, create=False).gc(limit_bytes)
     freed_bytes = sum(info.size_bytes for info in collected.evicted)
     printer.document(
@@ -124,11 +130,17 @@ def gc(
     )
     if json_output:
         return
-    printer.say(f"evicted {_counted(len(collected.evicted))}, {byte_size(freed_bytes)}")
+    printer.say(f"{folder}: evicted {_counted(len(collected.evicted))}, {byte_size(freed_bytes)}")
     printer.say(f"removed {byte_size(collected.leftover_bytes)} that killed writers had left")
     printer.say(f"{byte_size(collected.left_bytes)} stay")
     if limit_bytes is not None and collected.left_bytes > limit_bytes:
         printer.say(f"more than {byte_size(limit_bytes)}: the others are open")
+
+
+def _folder(named: Path | None) -> Path:
+    from robocache.cache.opening import default_cache
+
+    return default_cache() if named is None else named
 
 
 def _document(info: ShardInfo) -> dict[str, object]:
