@@ -9,17 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-try:
-    import torchvision  # noqa: F401
-except RuntimeError:  # its compiled part is a CUDA build: two schemas let the Python part load
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    for name in [name for name in sys.modules if name.startswith("torchvision")]:
-        del sys.modules[name]
-
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from lerobot_importing import LeRobotDataset  # beside this file
 
 request = json.loads(Path(sys.argv[1]).read_text())
 dataset = LeRobotDataset("local/set", **request["arguments"])

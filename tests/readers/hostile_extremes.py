@@ -19,6 +19,8 @@ import zstandard
 
 from .every_reader import write_zarr  # noqa: TID252 -- tests are not an installed package
 from .hostile_datasets import LEROBOT  # noqa: TID252
+from .hostile_images import IMAGES  # noqa: TID252
+from .hostile_parquet import PARQUET  # noqa: TID252
 from .test_hostile_mcap import chunk, mcap_file, record  # noqa: TID252
 from .test_images import png_of  # noqa: TID252
 from .test_rlds import block, episode_features, framed, varint, write  # noqa: TID252
@@ -278,6 +280,8 @@ EXTREMES = {
     **{f"rlds_{name}": (write_it, RATE, said) for name, (write_it, said) in RLDS.items()},
     **{f"zarr_{name}": (write_it, RATE, said) for name, (write_it, said) in ZARR.items()},
     **{f"lerobot_{name}": (write_it, {}, said) for name, (write_it, said) in LEROBOT.items()},
+    **{f"parquet_{name}": (write_it, {"drop_in": True}, said) for name, (write_it, said) in PARQUET.items()},
+    **{f"images_{name}": kind for name, kind in IMAGES.items()},
 }
 # Making these alone takes seconds.
 SLOW = tuple(name for name in EXTREMES if "bz2" in name)

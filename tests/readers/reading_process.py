@@ -26,6 +26,12 @@ def seconds():
 def read(path, options):
     from robocache.readers import open_recording
 
+    if options.get("drop_in"):
+        from robocache.integrations.lerobot import LeRobotDataset
+
+        dataset = LeRobotDataset("local/set", path)
+        dataset[len(dataset) - 1]
+        return
     with open_recording(path, **options) as opened:
         for index in range(len(opened.episode_names)):
             for stream in opened.read_episode(index).streams.values():

@@ -10,6 +10,7 @@ import pytest
 from .conftest import IS_NIGHTLY, PEAK_BYTES, SECONDS  # noqa: TID252 -- tests are not an installed package
 from .hostile_extremes import EXTREMES, SLOW  # noqa: TID252
 from .hostile_files import SWEPT  # noqa: TID252
+from .hostile_parquet import write_whole  # noqa: TID252
 
 PROGRAM = Path(__file__).with_name("reading_process.py")
 WARM = ("mcap", "ros1", "hdf5", "zarr_v2", "lerobot_video", "rlds", "rosbag2")
@@ -23,6 +24,7 @@ def outcome_of(tmp_path_factory):
     for name in WARM:
         (folder / name).mkdir()
         good.append((str(SWEPT[name][0](folder / name)), SWEPT[name][1]))
+    good.append((str(write_whole(folder / "whole")), {"drop_in": True}))
     command = [sys.executable, str(PROGRAM)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
 

@@ -61,7 +61,7 @@ def test_images_that_no_memory_holds(tmp_path, write):
     options = {"rate_hz": 10} if write is declared_by_metadata else {}
     error = read_all(write(tmp_path / "a", 60_000), **options)
     assert isinstance(error, RecordingLimitError)
-    assert "declares 60000 x 60000 pixels, and 33554432 are allowed" in str(error)
+    assert "declares 60000 x 60000 pixels, and 16777216 are allowed" in str(error)
     (tmp_path / "b").mkdir()
     with open_recording(write(tmp_path / "b" / "a", 2**29), **options) as opened:
         episode = opened.read_episode(0)

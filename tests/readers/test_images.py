@@ -12,7 +12,7 @@ from PIL import Image
 
 from robocache.errors import ClosedError, RecordingError, RecordingLimitError
 from robocache.readers import Limits, open_recording, stream_statistics
-from robocache.readers.images import ImageError, decoded, image_shape
+from robocache.readers.images import ImageError, decoded, image_shape, jpeg_scans
 
 from .bag_writing import IMAGE, mcap_messages, write_ros1, write_rosbag2  # noqa: TID252
 from .conftest import HEADER_PARTS, START_NS, header, recording, write_mcap  # noqa: TID252
@@ -51,6 +51,24 @@ def test_stills_are_what_pillow_makes_of_them(mode, form):
     np.testing.assert_array_equal(decoded(data, Limits()), by_pillow(data))
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "CMYK"])
+def test_a_large_image_is_what_pillow_makes_of_it(mode):
+    """Catches a strip too few, one written in the place of another, and one without the palette."""
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(3).integers(0, 256, (1100, 700, 3), np.uint8)
+    Image.fromarray(noise).convert(mode).save(buffer, "JPEG" if mode == "CMYK" else "PNG")
+    np.testing.assert_array_equal(decoded(buffer.getvalue(), Limits()), by_pillow(buffer.getvalue()))
+
+
+@pytest.mark.parametrize(
+    ("options", "scans"), [({}, 1), ({"restart_marker_blocks": 1}, 1), ({"progressive": True}, 10)]
+)
+def test_scans_of_a_jpeg_are_counted(options, scans):
+    """Judged by libjpeg, whose script for progressive JPEGs has ten; an embedded thumbnail has scans of its own."""
+    exif = b"Exif\0\0" + encoded(PICTURES[0], progressive=True)
+    assert jpeg_scans(encoded(PICTURES[0], exif=exif, **options)) == scans
+
+
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
@@ -59,7 +77,7 @@ def test_stills_are_what_pillow_makes_of_them(mode, form):
         (png_of(60000, 60000), "60000 x 60000 pixels, and"),
         (encoded(PICTURES[0])[:90], "ends inside the header"),
         (encoded(PICTURES[0])[:-60], "cannot be decoded"),
-        (png_of(5000, 5000, bytes(100)), "cannot be decoded"),
+        (png_of(4000, 4000, bytes(100)), "cannot be decoded"),
         (png_of(4, 4, bytes(99), bits=16), "16 bits a channel"),
         (encoded(PICTURES[0], "PNG")[:200], "cannot be decoded"),
     ],

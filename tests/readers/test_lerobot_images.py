@@ -25,24 +25,8 @@ from .test_lerobot import DATA, LENGTHS, replace_column  # noqa: TID252
 
 TOP, WRIST = CAMERAS
 LEROBOT = os.environ.get("ROBOCACHE_LEROBOT_PYTHON")
-WITH_LEROBOT = """
-import sys
-import numpy as np
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
-root, out = sys.argv[1:]
-features = {"observation.state": {"dtype": "float32", "shape": (2,), "names": ["a", "b"]},
-            "top": {"dtype": "image", "shape": (12, 16, 3), "names": ["height", "width", "channels"]}}
-dataset = LeRobotDataset.create("me/x", 30, features, root=root, use_videos=False)
-numbers = np.random.default_rng(0)
-for length in (5, 7):
-    for _ in range(length):
-        dataset.add_frame({"observation.state": numbers.normal(size=2).astype(np.float32), "task": "pick",
-                           "top": numbers.integers(0, 256, (12, 16, 3), np.uint8)})
-    dataset.save_episode()
-dataset.finalize()
-dataset = LeRobotDataset("me/x", root=root)
-np.save(out, np.stack([dataset[row]["top"].numpy() for row in range(12)]))
-"""
+WRITING = Path(__file__).parents[1] / "integrations/lerobot_writing.py"
+DUMP = WRITING.with_name("lerobot_dump.py")
 
 
 def expected_of(root):
@@ -92,12 +76,17 @@ def test_images_are_what_pyarrow_and_pillow_read(tmp_path, options, version):
 
 @pytest.mark.skipif(LEROBOT is None, reason="set ROBOCACHE_LEROBOT_PYTHON to a Python with LeRobot 0.4.4")
 def test_a_dataset_that_lerobot_wrote_is_what_it_reads(tmp_path):
-    root, out = tmp_path / "set", tmp_path / "images.npy"
-    subprocess.run([LEROBOT, "-c", WITH_LEROBOT, str(root), str(out)], check=True, capture_output=True, timeout=300)
+    root, request, out = tmp_path / "set", tmp_path / "request.json", tmp_path / "items.npz"
+    request.write_text(json.dumps({"arguments": {"root": str(root)}, "indices": None}))
+    for command in ([WRITING, root], [DUMP, request, out]):
+        subprocess.run([LEROBOT, *map(str, command)], check=True, capture_output=True, timeout=300)
     with open_recording(root) as opened:
-        streams = [opened.read_episode(index).streams["top"] for index in range(2)]
-        found = np.concatenate([stream.frames.read(stream.values[:, 0]) for stream in streams])
-    np.testing.assert_array_equal(found.transpose(0, 3, 1, 2) / np.float32(255), np.load(out))
+        for name in ("top", "wrist"):
+            streams = [opened.read_episode(index).streams[name] for index in range(2)]
+            found = np.concatenate([stream.frames.read(stream.values[:, 0]) for stream in streams])
+            with np.load(out) as items:
+                expected = [items[f"{row}/frames/{name}"] for row in range(12)]
+            np.testing.assert_array_equal(found.transpose(0, 3, 1, 2), expected)
 
 
 @pytest.mark.parametrize("bits", [0, 1, 3, 7, 12, 20])

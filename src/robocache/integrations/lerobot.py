@@ -107,9 +107,6 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self.delta_timestamps = delta_timestamps
         self.tolerance_s = tolerance_s
         self.video_backend = video_backend
-        if self.meta.image_keys:
-            message = f"{self.root}: {self.meta.image_keys[0]} is stored as images, and only videos are read"
-            raise ArgumentError(f"{message}; convert it to video with LeRobot's own script")
         self.places = _selected(self.meta, episodes)
         self._places = np.array(self.places, np.int64)
         self.columns = read_packed(self.meta.dataset, self.places, self.features, limits)
@@ -122,15 +119,18 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
             tolerance_s=tolerance_s,
         )
         self._rows = BatchRows(self.columns, self.windows, list(self.features))
-        self._cameras = self.meta.video_keys
-        # Those that are made one by one: texts, and what lies between two frames.
-        self._others = [name for name in self.features if name not in (*self._rows.names, *self._cameras)]
+        # Those that are made one by one: texts, images of rows, and what lies between two frames.
+        self._others = [name for name in self.features if name not in (*self._rows.names, *self.meta.video_keys)]
         self.return_uint8 = return_uint8
-        self.frames: FrameSource = (
-            CachedFrames(self.meta, size, cache, cache_limit_bytes, limits)
-            if cache is not None and size is not None
-            else DecodedFrames(self.meta, size, limits)
-        )
+        first_rows = dict(zip(self.places, self.columns.first_rows.tolist(), strict=True))
+        decoded = DecodedFrames(self.meta, size, limits, first_rows)
+        self.frames: FrameSource = decoded
+        if cache is not None and size is not None:
+            self.frames = CachedFrames(self.meta, decoded, size, cache, cache_limit_bytes)
+        for camera in self.meta.image_keys:
+            if 0 in decoded.recorded_size(camera):
+                message = f"{self.root}: {camera} holds images of the shape {self.features[camera]['shape']}"
+                raise ArgumentError(f"{message}, and only those of three channels are items; open_recording reads them")
 
     @property
     def fps(self) -> float:
@@ -180,7 +180,7 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
         Raises:
             IndexError: An index beyond the dataset.
-            RecordingError: A video cannot be decoded.
+            RecordingError: A video or an image cannot be decoded.
         """
         given = indices.cpu().numpy() if isinstance(indices, Tensor) else indices
         index = np.array(given, np.int64).reshape(-1)
@@ -190,7 +190,7 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
             raise IndexError(f"indices must be {-size} to {size - 1}, got {index.min()} to {index.max()}")
         values, pads = found
         batch: dict[str, Any] = {}
-        for camera in self._cameras:
+        for camera in self.meta.video_keys:
             batch[camera] = self._images(camera, index, pads)
         if self._others:
             self._make_others(index, values, pads)
@@ -217,6 +217,8 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
         for name in self._others:
             if name in self.columns.texts:
                 values[name] = [self.columns.texts[name][row] for row in index.tolist()]
+            elif name in self.meta.image_keys:
+                values[name] = self._images(name, index, pads)
             elif name in self.columns.numbers:
                 values[name], pads[f"{name}_is_pad"] = self.windows[name].values(
                     self.columns, self.columns.numbers[name], rows, bounds
@@ -231,7 +233,8 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
             )
             rows, deltas = found.reshape(-1).numpy(), found.shape[1]
         images = self._frames_of(camera, rows)
-        if deltas != 1:  # as LeRobot's: one frame has no axis of its own
+        # As LeRobot's: one frame of a video has no axis of its own, and one image of a row has.
+        if deltas != 1 or (window is not None and camera in self.meta.image_keys):
             images = images.reshape(len(index), deltas, *images.shape[1:])
         if self.image_transforms is not None:
             images = torch.stack([self.image_transforms(image) for image in images])

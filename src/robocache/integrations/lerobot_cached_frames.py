@@ -18,7 +18,6 @@ from robocache.cache import Contents, Pieces, Shard, ShardKey, ShardStore, shard
 from robocache.integrations.lerobot_frames import DecodedFrames, Floats, Images
 from robocache.integrations.lerobot_metadata import LeRobotDatasetMetadata
 from robocache.loader.gather import Runs, gather
-from robocache.readers.limits import Limits
 from robocache.records import Int64
 
 VERSION = 1  # of the frames in a shard: another way to decode or resize needs another
@@ -49,23 +48,23 @@ class CachedFrames:
 
     Args:
         meta: Whose.
-        size: (height, width) of the frames in the cache.
+        decoded: Decodes its frames at the size of those in the cache.
+        size: (height, width) of them.
         folder: Of the cache.
         limit_bytes: What the cache may weigh.
-        limits: How large a video's frames may be.
     """
 
     def __init__(
         self,
         meta: LeRobotDatasetMetadata,
+        decoded: DecodedFrames,
         size: tuple[int, int],
         folder: Path | str,
         limit_bytes: int | None,
-        limits: Limits,
     ) -> None:
         self._meta = meta
         self._size = size
-        self._decoded = DecodedFrames(meta, size, limits)
+        self._decoded = decoded
         self._folder, self._limit_bytes = folder, limit_bytes
         self._resident_bytes = self._tick = 0
         self._keys: dict[tuple[str, int], ShardKey] = {}
@@ -82,7 +81,7 @@ class CachedFrames:
     def _forget(self) -> None:
         self._shards: dict[tuple[str, int], tuple[Shard, Images]] = {}
         count = len(self._meta.dataset.episodes)
-        self._used = {camera: np.zeros(count, np.int64) for camera in self._meta.video_keys}
+        self._used = {camera: np.zeros(count, np.int64) for camera in self._meta.camera_keys}
         self._see_open()
 
     def size(self, camera: str) -> tuple[int, int]:  # noqa: ARG002 -- one size for all
@@ -174,7 +173,7 @@ class CachedFrames:
         """Note which shards are open; of two threads at once the later one counts, and what it lacks is looked up."""
         count = len(self._meta.dataset.episodes)
         made = {
-            camera: _Open(np.zeros(count, np.int64), np.zeros(count, np.int64), ()) for camera in self._meta.video_keys
+            camera: _Open(np.zeros(count, np.int64), np.zeros(count, np.int64), ()) for camera in self._meta.camera_keys
         }
         for (camera, episode), (_, frames) in list(self._shards.items()):
             bases, last, held = made[camera]
@@ -204,13 +203,14 @@ class CachedFrames:
     def _key(self, camera: str, episode: int) -> ShardKey:
         meta = self._meta
         entry = meta.dataset.episodes[episode]
+        path, place = self._decoded.source(camera, episode)
         description: Mapping[str, Any] = {
             "frames": entry.length,
             "fps": meta.fps,
-            "start_s": self._decoded.start_s(camera, episode),
             "size": list(self._size),
+            **place,
         }
-        return shard_key([meta.root / meta.get_video_file_path(episode, camera)], description, f"lerobot-{VERSION}")
+        return shard_key([path], description, f"lerobot-{VERSION}")
 
     def _build(self, camera: str, episode: int) -> Contents:
         length = self._meta.dataset.episodes[episode].length

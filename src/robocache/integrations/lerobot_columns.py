@@ -37,6 +37,7 @@ class Columns:
         ends: [episode] int64, one beyond the last row of each.
         bounds: [2, row] int64: where the row's episode starts and ends.
         times_ns: [row] int64, from the start of its episode.
+        first_rows: [episode] int64, the row of its file that is the first of each.
     """
 
     numbers: dict[str, Tensor]
@@ -45,6 +46,7 @@ class Columns:
     ends: Int64
     bounds: Tensor
     times_ns: Tensor
+    first_rows: Int64
 
 
 def read_packed(dataset: Dataset, episodes: Sequence[int], features: Features, limits: Limits) -> Columns:
@@ -63,11 +65,13 @@ def read_packed(dataset: Dataset, episodes: Sequence[int], features: Features, l
     """
     names = [name for name, feature in features.items() if feature["dtype"] not in ("video", "image")]
     entries = [dataset.episodes[index] for index in episodes]
-    parts = []
+    parts, first_rows = [], []
     for file, of_file in _by_file(dataset, entries).items():
         wanted = list(dict.fromkeys([*names, "episode_index"]))
         table = read_columns(file, wanted, limits)
-        parts.append(_rows_of(file, table, of_file))
+        part, first = _rows_of(file, table, of_file)
+        parts.append(part)
+        first_rows.append(first)
     table = pa.concat_tables(parts)
     lengths = np.array([entry.length for entry in entries], dtype=np.int64)
     ends = np.cumsum(lengths)
@@ -80,7 +84,8 @@ def read_packed(dataset: Dataset, episodes: Sequence[int], features: Features, l
             numbers[name] = torch.from_numpy(np.array(values)).to(_TENSORS[values.dtype.kind])
     frames = numbers["frame_index"].numpy() if "frame_index" in numbers else np.arange(len(table)) - bounds[0]
     times_ns = torch.from_numpy(dataset.frame_times_ns(frames))
-    return Columns(numbers, texts, ends - lengths, ends, torch.from_numpy(bounds), times_ns)
+    starts = ends - lengths
+    return Columns(numbers, texts, starts, ends, torch.from_numpy(bounds), times_ns, np.concatenate(first_rows))
 
 
 def _by_file(dataset: Dataset, entries: Sequence[EpisodeEntry]) -> dict[Path, list[EpisodeEntry]]:
@@ -90,8 +95,8 @@ def _by_file(dataset: Dataset, entries: Sequence[EpisodeEntry]) -> dict[Path, li
     return files
 
 
-def _rows_of(file: Path, table: pa.Table, entries: Sequence[EpisodeEntry]) -> pa.Table:
-    """The rows of some episodes, which must lie in order and be as many as the metadata say."""
+def _rows_of(file: Path, table: pa.Table, entries: Sequence[EpisodeEntry]) -> tuple[pa.Table, Int64]:
+    """The rows of some episodes, which must lie in order and be as many as the metadata say, and each's first row."""
     column = table.column("episode_index")
     while any(is_kind(column.type) for is_kind in _LISTS):
         column = pc.list_flatten(column)
@@ -104,7 +109,13 @@ def _rows_of(file: Path, table: pa.Table, entries: Sequence[EpisodeEntry]) -> pa
         listed = ", ".join(f"{entry.length} of episode {entry.index}" for entry in entries[:3])
         problem = f"does not hold the rows that meta/ lists, in this order: {listed} ..."
         raise DamagedRecordingError(file, problem, remedy=CHECK)
-    return table if len(kept) == len(table) else table.take(pa.array(kept))
+    lengths = np.array([entry.length for entry in entries])
+    starts = np.cumsum(lengths) - lengths
+    has_rows = lengths > 0
+    first = np.where(has_rows, kept[np.minimum(starts, len(kept) - 1)] if len(kept) else 0, 0)
+    if np.any((kept[(starts + lengths)[has_rows] - 1] - first[has_rows]) != lengths[has_rows] - 1):
+        raise DamagedRecordingError(file, "has rows of other episodes inside an episode", remedy=CHECK)
+    return (table if len(kept) == len(table) else table.take(pa.array(kept))), first
 
 
 def _numbers(root: Path, column: pa.ChunkedArray, name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:

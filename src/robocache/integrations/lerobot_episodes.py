@@ -42,7 +42,7 @@ class LeRobotEpisodes:
         windows: Mapping[str, Window],
         frames: FrameSource,
     ) -> None:
-        if meta.video_keys and not isinstance(frames, CachedFrames):
+        if meta.camera_keys and not isinstance(frames, CachedFrames):
             raise ArgumentError("the loader reads frames from a cache: give LeRobotDataset cache= and size=")
         self._meta, self._columns, self._places, self._frames = meta, columns, list(places), frames
         self._features = {name: self._feature(name, _horizon(name, windows)) for name in meta.features}
@@ -66,7 +66,7 @@ class LeRobotEpisodes:
             found.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
             found.update(values.numpy().data)
         found.update(self.lengths.tobytes())
-        for camera in self._meta.video_keys:
+        for camera in self._meta.camera_keys:
             for place in self._places:
                 if isinstance(self._frames, CachedFrames):
                     found.update(self._frames.key(camera, place).digest.encode())
@@ -89,7 +89,7 @@ class LeRobotEpisodes:
             for name, feature in self._features.items()
             if feature.kind == "numbers"
         }
-        for camera in self._meta.video_keys:
+        for camera in self._meta.camera_keys:
             if isinstance(self._frames, CachedFrames):
                 data[camera] = self._frames.episode(camera, self._places[index])
         yield EpisodeArrays(
@@ -97,11 +97,11 @@ class LeRobotEpisodes:
             data,
             dict.fromkeys(self._features, always),
             dict.fromkeys(self._features, never_old),
-            dict.fromkeys(self._meta.video_keys, every),
+            dict.fromkeys(self._meta.camera_keys, every),
         )
 
     def _feature(self, name: str, horizon: int) -> Feature:
-        if name in self._meta.video_keys:
+        if name in self._meta.camera_keys:
             return Feature(name, "image", np.dtype(np.uint8), (3, *self._frames.size(name)), horizon)
         values = self._columns.numbers.get(name)
         if values is None:  # a text: not a feature of the loader

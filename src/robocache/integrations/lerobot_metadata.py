@@ -12,7 +12,7 @@ from robocache.errors import ArgumentError, BackendUnavailableError, DamagedReco
 from robocache.integrations.lerobot_statistics import Statistics, read_statistics
 from robocache.readers.lerobot_json import json_file, json_lines
 from robocache.readers.lerobot_meta import Dataset, inside, open_dataset
-from robocache.readers.lerobot_table import CHECK, read_columns
+from robocache.readers.lerobot_table import CHECK, read_rows
 from robocache.readers.limits import Limits
 
 EPISODE_COLUMNS = ("episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index")
@@ -210,13 +210,14 @@ class LeRobotDatasetMetadata:
         """Tasks, or subtasks, by their number."""
         table = self.root / "meta" / f"{what}s.parquet"
         if table.is_file():
-            rows = read_columns(table, None, limits).to_pylist()
+            rows = read_rows(table, None, limits)
             key = next((name for name in (rows[0] if rows else ()) if name != f"{what}_index"), "")
         else:
             lines = table.with_suffix(".jsonl")
             rows, key = (json_lines(lines, limits) if lines.is_file() else []), what
-        texts = {row.get(f"{what}_index"): row.get(key) for row in rows}
-        if not all(isinstance(index, int) and isinstance(text, str) for index, text in texts.items()):
+        pairs = [(row.get(f"{what}_index"), row.get(key)) for row in rows]
+        texts = {index: text for index, text in pairs if isinstance(index, int) and isinstance(text, str)}
+        if not all(isinstance(index, int) and isinstance(text, str) for index, text in pairs):
             raise DamagedRecordingError(table, f"is not a table of {what}s and their numbers", remedy=CHECK)
         return dict(sorted(texts.items()))
 
@@ -226,7 +227,7 @@ class LeRobotDatasetMetadata:
         videos = [f"videos/{key}/{what}" for key in self.video_keys for what in VIDEO_COLUMNS]
         names = [*EPISODE_COLUMNS, "data/chunk_index", "data/file_index", *videos]
         for file in sorted((self.root / "meta" / "episodes").glob("chunk-*/file-*.parquet")):
-            found = read_columns(file, names, limits, optional=names).to_pylist()
+            found = read_rows(file, names, limits, optional=names)
             rows |= {row["episode_index"]: row for row in found}
         ends = np.cumsum([entry.length for entry in self.dataset.episodes]).tolist()
         for entry, end in zip(self.dataset.episodes, ends, strict=True):

@@ -1,11 +1,13 @@
 """Still images, JPEG or PNG, out of bytes that a stranger wrote; and how every image is resized.
 
 What an image declares is read from its header before anything is decoded: PNG stores 60000 x 60000 zeros in 4 MB.
+Pillow holds 4 bytes a pixel, and up to 12 of a progressive JPEG; what it decoded is converted and copied in strips.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 from types import ModuleType
@@ -17,15 +19,21 @@ import numpy.typing as npt
 from robocache.errors import ArgumentError, BackendUnavailableError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from robocache.readers.limits import Limits
 
 Uint8 = npt.NDArray[np.uint8]
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 MAX_SIDE = 65_535
+MAX_SCANS = 64  # of a JPEG: encoders make some ten, and each takes a pass over all of the image
+STRIP_BYTES = 2**20
 _IHDR = struct.Struct(">I4sIIB")
 _SEGMENT = struct.Struct(">HBHH")
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # a JPEG's header of a frame, in all its variants
 _ALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
+_BASELINE, _SCAN, _END = (0xC0, 0xC1), 0xDA, 0xD9
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # between the data of a scan and what follows them
 # What Pillow raises on damaged files, whichever of its parts notices.
 _DAMAGE = (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError, struct.error, EOFError)
 
@@ -102,16 +110,49 @@ def decoded(data: bytes, limits: Limits) -> Uint8:
     """
     height, width, _ = image_shape(data)
     check_pixels(height, width, limits)
+    if data.startswith(JPEG) and jpeg_scans(data) > MAX_SCANS:
+        raise ImageError(f"is a JPEG of more than {MAX_SCANS} scans, each a pass over all of its pixels")
     pillow = _pillow()
     try:
         with warnings.catch_warnings(), pillow.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
             warnings.simplefilter("ignore")
-            pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    except _DAMAGE as error:
+            return _pixels(image, height, width)
+    except ImageError:
+        raise
+    except (*_DAMAGE, pillow.DecompressionBombError) as error:
         raise ImageError(f"cannot be decoded ({' '.join(str(error).split())[:200]})") from error
-    if pixels.shape != (height, width, 3):
-        raise ImageError(f"declares {width} x {height} pixels, but has {pixels.shape[1]} x {pixels.shape[0]}")
+
+
+def _pixels(image: Image, height: int, width: int) -> Uint8:
+    """Red, green and blue of an image. Pillow's own way out of it, and its conversions, hold it twice."""
+    if image.size != (width, height):
+        raise ImageError(f"declares {width} x {height} pixels, but has {image.size[0]} x {image.size[1]}")
+    image.load()
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, STRIP_BYTES // (3 * width))
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height))) if rows < height else image
+        pixels[top : top + rows] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
     return pixels
+
+
+def jpeg_scans(data: bytes) -> int:
+    """How many scans a JPEG has; counting ends with the first beyond `MAX_SCANS`, or where there can be but one."""
+    at, scans, of_one_scan = 2, 0, b""
+    while scans <= MAX_SCANS:
+        found = _MARKER.search(data, at)
+        if found is None or data[found.start() + 1] == _END:
+            break
+        at, marker = found.end(), data[found.start() + 1]
+        if marker in _BASELINE:
+            of_one_scan = data[at + 7 : at + 8]  # as many components as the image has
+        elif marker == _SCAN:
+            scans += 1
+            if data[at + 2 : at + 3] == of_one_scan:
+                break
+        if marker not in _ALONE:
+            at += max(2, int.from_bytes(data[at : at + 2], "big"))
+    return scans
 
 
 def check_sides(height: int, width: int) -> None:
@@ -131,7 +172,8 @@ def check_pixels(height: int, width: int, limits: Limits) -> None:
         ImageTooLargeError: It is.
     """
     if height * width > limits.image_pixels:
-        raise ImageTooLargeError(f"declares {width} x {height} pixels, and {limits.image_pixels} are allowed")
+        allowed = f"{limits.image_pixels} are allowed by Limits(image_pixels=...)"
+        raise ImageTooLargeError(f"declares {width} x {height} pixels, and {allowed}")
 
 
 def checked_size(size: tuple[int, int] | None) -> tuple[int, int] | None:

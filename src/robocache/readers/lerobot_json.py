@@ -8,7 +8,9 @@ from typing import Any
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError, RecordingNotFoundError
 from robocache.readers.lerobot_table import CHECK
-from robocache.readers.limits import Limits
+from robocache.readers.limits import Limits, MiB
+
+MAX_LENGTH = 4 * MiB  # of one object; as Python's it takes up to 25 times as much
 
 
 def json_file(path: Path, limits: Limits) -> dict[str, Any]:
@@ -56,7 +58,11 @@ def parsed(path: Path, line: str, place: str | None = None) -> dict[str, Any]:
 
     Raises:
         DamagedRecordingError: It says none.
+        RecordingLimitError: It is longer than any that a dataset needs.
     """
+    if len(line) > MAX_LENGTH:
+        problem = f"has an object of {len(line)} characters in JSON, and {MAX_LENGTH} are allowed"
+        raise RecordingLimitError(path, problem, place=place, remedy=CHECK)
     try:
         made = json.loads(line)
     except (json.JSONDecodeError, RecursionError, ValueError) as error:

@@ -14,7 +14,7 @@ import numpy as np
 
 from robocache.errors import DamagedRecordingError, UnknownFormatError
 from robocache.readers.lerobot_json import json_file, parsed, text
-from robocache.readers.lerobot_table import CHECK, read_columns
+from robocache.readers.lerobot_table import CHECK, read_rows
 from robocache.readers.lerobot_videos import video_columns, video_places
 from robocache.readers.limits import Limits
 from robocache.records import Int64
@@ -212,7 +212,7 @@ def _episodes_v30(root: Path, limits: Limits, videos: list[str]) -> tuple[Episod
         of_videos = video_columns(videos)
         wanted = [*columns, *(column for names in of_videos.values() for column in names)]
         optional = wanted[len(columns) :]
-        for row in read_columns(file, wanted, limits, optional=optional).to_pylist():
+        for row in read_rows(file, wanted, limits, optional=optional):
             numbers = [row[name] for name in ("episode_index", "length", "data/chunk_index", "data/file_index")]
             tasks = row["tasks"]
             if not (all(isinstance(number, int) and number >= 0 for number in numbers) and isinstance(tasks, list)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +15,18 @@ import pyarrow.parquet as pq
 
 from robocache.errors import DamagedRecordingError, RecordingError, RecordingLimitError, RecordingNotFoundError
 from robocache.readers.limits import Limits, MiB
+from robocache.readers.parquet_pages import TRUST
+from robocache.readers.parquet_sizes import chunk_bytes
+from robocache.readers.recording import open_binary
 
 WHOLE_FILE_BYTES = 64 * MiB  # a file of smaller columns is read at once, for its episodes are mostly read in order
+MAX_PARTS = 100_000  # columns or row groups: each takes a kilobyte and more of memory, and a few bytes of the file
+ROW_BYTES, VALUE_BYTES = 100, 60  # of Python: a number or a text of a row, and one in a list, without the text itself
 CHECK = "download or write the dataset again"
 _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, UnicodeDecodeError)
 _VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
 
 
@@ -48,6 +55,37 @@ def read_columns(
     if table is None:
         raise DamagedRecordingError(path, f"has no column {missing[0]!r}; it has {', '.join(names)}", remedy=CHECK)
     return table
+
+
+def read_rows(
+    path: Path, columns: Sequence[str] | None, limits: Limits, *, optional: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """Rows of a small table of numbers, texts and lists of them, each a dictionary; see `read_columns`.
+
+    Raises:
+        RecordingError: As `read_columns`; also where Python would need more memory for the rows than is allowed.
+    """
+    table = read_columns(path, columns, limits, optional=optional)
+    held = 0
+    for name in table.column_names:
+        column = table.column(name)
+        held += len(column) * ROW_BYTES
+        while any(is_list(column.type) for is_list in _LISTS):
+            column = pc.list_flatten(column)
+            held += len(column) * VALUE_BYTES
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if any(is_text(column.type) for is_text in _TEXTS):
+            held += column.nbytes
+        elif not (any(is_number(column.type) for is_number in _NUMBERS) or pa.types.is_null(column.type)):
+            problem = f"holds {column.type}, neither numbers nor texts"
+            raise DamagedRecordingError(path, problem, place=f"column {name}", remedy=CHECK)
+    allowed = limits.decompressed_bytes(path.stat().st_size, of_block=False)
+    if held > allowed:
+        problem = f"has {len(table)} rows that take some {held} bytes in memory, and {allowed} are allowed"
+        raise RecordingLimitError(path, problem, remedy=TRUST)
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
 
 
 def read_episode_columns(path: Path, columns: Sequence[str], episode: int, limits: Limits) -> pa.Table | None:
@@ -127,7 +165,8 @@ def opened_table(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         # Opened here, since pyarrow closes what it opened itself only when an error is forgotten. The checksums of
         # pages are verified where the writer made them.
-        with pa.OSFile(str(path)) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+        options = {"page_checksum_verification": True, "thrift_container_size_limit": MAX_PARTS}
+        with pa.OSFile(str(path)) as source, pq.ParquetFile(source, **options) as file:
             yield file
     except RecordingError:
         raise
@@ -139,12 +178,19 @@ def opened_table(path: Path) -> Iterator[pq.ParquetFile]:
 def _sizes(metadata: pq.FileMetaData, wanted: Collection[str], group: int) -> Iterator[tuple[int, int]]:
     """Of each wanted column in a row group: its bytes in the file, and those that it takes in memory."""
     row_group = metadata.row_group(group)
-    for number in range(row_group.num_columns):
-        chunk = row_group.column(number)
-        if chunk.path_in_schema.split(".list.")[0] in wanted or chunk.path_in_schema in wanted:
-            # Equal values in a row take no bytes in the file, and still do in memory.
-            values_bytes = chunk.num_values * _VALUE_BYTES.get(chunk.physical_type, 8)
-            yield chunk.total_compressed_size, max(chunk.total_uncompressed_size, values_bytes)
+    for number, chunk in _chunks(row_group, wanted):
+        # Equal values in a row take no bytes in the file, and still do in memory.
+        value_bytes = metadata.schema.column(number).length or _VALUE_BYTES.get(chunk.physical_type, 8)
+        values_bytes = chunk.num_values * value_bytes
+        yield chunk.total_compressed_size, max(chunk.total_uncompressed_size, values_bytes)
+
+
+def _chunks(group: pq.RowGroupMetaData, wanted: Collection[str]) -> Iterator[tuple[int, pq.ColumnChunkMetaData]]:
+    """The chunks of the wanted columns, all of those that a structure or a list has, with their numbers."""
+    for number in range(group.num_columns):
+        chunk = group.column(number)
+        if chunk.path_in_schema in wanted or any(chunk.path_in_schema.startswith(f"{name}.") for name in wanted):
+            yield number, chunk
 
 
 def _check_size(
@@ -166,7 +212,15 @@ def _check_size(
     ):
         if not 0 <= value <= limit:
             problem = f"declares {value} {what}, and {limit} are possible or allowed"
-            raise RecordingLimitError(path, problem, remedy="open it with larger Limits(...) if you trust it")
+            raise RecordingLimitError(path, problem, remedy=TRUST)
+    held = 0
+    with open_binary(path) as file:
+        for group in groups:
+            for _, chunk in _chunks(metadata.row_group(group), wanted):
+                held += chunk_bytes(file, path, chunk, limits)
+                if held > rows_allowed:
+                    problem = f"has pages that take {held} bytes in memory, and {rows_allowed} are allowed"
+                    raise RecordingLimitError(path, problem, place=f"column {chunk.path_in_schema}", remedy=TRUST)
 
 
 def column_numbers(path: Path, table: pa.Table, name: str, width: int) -> npt.NDArray[np.generic]:
@@ -177,9 +231,7 @@ def column_numbers(path: Path, table: pa.Table, name: str, width: int) -> npt.ND
     """
     column = table.column(name)
     depth = 0
-    while (
-        pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type) or pa.types.is_large_list(column.type)
-    ):
+    while any(is_list(column.type) for is_list in _LISTS):
         depth += 1
         if column.null_count or depth > 1:
             problem = "misses whole rows" if column.null_count else f"holds {column.type} inside lists, not numbers"
@@ -190,10 +242,11 @@ def column_numbers(path: Path, table: pa.Table, name: str, width: int) -> npt.ND
             problem = f"has {lengths[row]} numbers in row {row}, not {width}"
             raise DamagedRecordingError(path, problem, place=f"column {name}", remedy=CHECK)
         column = pc.list_flatten(column)
-    is_number = (
-        pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)
-    )
-    if not is_number or column.null_count or len(column) != len(table) * width:
+    if (
+        not any(is_number(column.type) for is_number in _NUMBERS)
+        or column.null_count
+        or len(column) != len(table) * width
+    ):
         problem = f"holds {column.type} with {column.null_count} missing, not {width} numbers a row"
         raise DamagedRecordingError(path, problem, place=f"column {name}", remedy=CHECK)
     return np.asarray(column.to_numpy()).reshape(len(table), width)

@@ -21,14 +21,14 @@ class Limits:
         expansion: A block may grow by this factor when it is decompressed, once it is larger than 16 MiB; real
             recordings grow by 2 to 50, a decompression bomb by 1000 and more.
         episode_bytes: Host bytes that the streams of one episode may hold.
-        image_pixels: Height times width of one image or video frame; more is refused before anything is decoded. An
-            8K frame is just allowed.
+        image_pixels: Height times width of one image or video frame; more is refused before anything is decoded. 4096
+            x 4096 are allowed, twice a 4K frame; decoding a still image takes 7 to 12 bytes for each.
     """
 
     block_bytes: int = 256 * MiB
     expansion: int = 200
     episode_bytes: int = 8192 * MiB
-    image_pixels: int = 32 * MiB
+    image_pixels: int = 16 * MiB
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -58,7 +58,7 @@ class ImageTopic(PlacedTopic):
 
     def _declared(self, layout: Layout, payload: bytes) -> tuple[int, int, int]:
         if self.type_name == COMPRESSED:
-            return image_shape(_data(layout, payload))
+            return image_shape(bytes(_data(layout, payload)))
         encoding = layout.texts.get("encoding", "")
         if encoding not in ENCODINGS:
             raise ImageError(f"is encoded as {encoding[:40]!r}, and {', '.join(ENCODINGS)} are read")
@@ -72,7 +72,7 @@ class ImageTopic(PlacedTopic):
             height, width, _ = self._declared(layout, payload)
             data = _data(layout, payload)
             if self.type_name == COMPRESSED:
-                return decoded(data, limits)
+                return decoded(bytes(data), limits)
             check_pixels(height, width, limits)
             order, channels = ENCODINGS[layout.texts["encoding"]]
             step = one_number(layout, "step", payload)
@@ -81,11 +81,14 @@ class ImageTopic(PlacedTopic):
         if width * channels > step or height * step > len(data):
             raise ImageError(f"has {len(data)} bytes, not {height} rows of {width} pixels of {channels}")
         rows = np.frombuffer(data, np.uint8, height * step).reshape(height, step)[:, : width * channels]
-        return np.ascontiguousarray(rows.reshape(height, width, channels)[:, :, order])
+        stored, pixels = rows.reshape(height, width, channels), np.empty((height, width, 3), np.uint8)
+        for channel, source in enumerate(order):  # indexed by a list, it would be held twice
+            pixels[:, :, channel] = stored[:, :, source]
+        return pixels
 
 
-def _data(layout: Layout, payload: bytes) -> bytes:
+def _data(layout: Layout, payload: bytes) -> memoryview:
     place = layout.places.get("data")
     if place is None or place.dtype[1:] != "u1":
         raise LayoutError("has no sequence of bytes called data")
-    return payload[place.offset : place.end]
+    return memoryview(payload)[place.offset : place.end]

@@ -68,6 +68,9 @@ class StillFrames:
             except ImageError as error:
                 kind = RecordingLimitError if isinstance(error, ImageTooLargeError) else DamagedRecordingError
                 raise kind(self._path, str(error), place=self._place, offset=number, remedy=LEAVE_OUT) from error
+            if size is None and len(wanted) == 1 and pixels.base is None:  # a large image would be held twice
+                found = pixels[None]
+                break
             if not row:  # a size that was only declared may be none that there is memory for
                 found = room_for(len(wanted), sides, resized=size is not None)
             found[row] = pixels if size is None else resized(pixels, size)
