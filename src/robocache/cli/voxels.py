@@ -12,11 +12,15 @@ import torch
 
 from robocache.errors import ArgumentError
 from robocache.ops import voxelize_pointcloud
+from robocache.readers.stored_points import scan_runs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from robocache.align import AlignedScans, Voxelize
 
 Counts = npt.NDArray[np.int64]
+POINTS_AT_ONCE = 2**20
 MAX_CELLS = 512  # along an axis
 MAX_PLACE = 2**20  # beyond, float32 points have steps of an eighth of a voxel and more
 EDGE_PERCENT = 0.5  # stray points on each side that the box need not hold
@@ -86,32 +90,36 @@ class VoxelScans:
     Args:
         box: The grid.
         scans: [scans] int64, which scans of the stream.
-        voxels: [occupied, 4] int32: place in `scans`, x, y, z; ascending.
+        offsets: [scans + 1] int64, where the voxels of each begin.
+        voxels: [occupied, 3] int16: x, y, z; ascending within a scan.
         counts: [occupied] int32, points in the voxel.
         points: How many points went in; those outside the box are not in the counts.
     """
 
     box: VoxelBox
     scans: npt.NDArray[np.int64]
-    voxels: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    voxels: npt.NDArray[np.int16]
     counts: npt.NDArray[np.int32]
     points: int
 
     @property
     def top_view(self) -> Counts:
         """Points above each (x, y): [X, Y]."""
-        return self._summed(1, 2)
+        return self._summed(0, 1)
 
     @property
     def side_view(self) -> Counts:
         """Points behind each (x, z): [X, Z]."""
-        return self._summed(1, 3)
+        return self._summed(0, 2)
 
     def only(self, place: int) -> VoxelScans:
         """One of the scans."""
-        mine = self.voxels[:, 0] == place
-        points = int(self.counts[mine].sum())
-        return VoxelScans(self.box, self.scans[place : place + 1], self.voxels[mine], self.counts[mine], points)
+        mine = slice(int(self.offsets[place]), int(self.offsets[place + 1]))
+        counts, ends = self.counts[mine], np.array([0, mine.stop - mine.start])
+        return VoxelScans(
+            self.box, self.scans[place : place + 1], ends, self.voxels[mine], counts, int(counts.sum(dtype=np.int64))
+        )
 
     def document(self) -> dict[str, Any]:
         """For the summary."""
@@ -131,8 +139,8 @@ class VoxelScans:
         np.savez(
             path,
             scans=self.scans,
-            offsets=np.searchsorted(self.voxels[:, 0], np.arange(len(self.scans) + 1)),
-            voxels=self.voxels[:, 1:].astype(np.int16),
+            offsets=self.offsets,
+            voxels=self.voxels,
             counts=self.counts,
             grid_min=np.array(self.box.grid_min),
             voxel_size=np.array(self.box.voxel_size),
@@ -140,7 +148,7 @@ class VoxelScans:
         )
 
     def _summed(self, first: int, second: int) -> Counts:
-        shape = (self.box.grid_size[first - 1], self.box.grid_size[second - 1])
+        shape = (self.box.grid_size[first], self.box.grid_size[second])
         cells = np.ravel_multi_index((self.voxels[:, first], self.voxels[:, second]), shape)
         return np.bincount(cells, weights=self.counts, minlength=shape[0] * shape[1]).reshape(shape).astype(np.int64)
 
@@ -148,24 +156,49 @@ class VoxelScans:
 def voxelize_scans(
     aligned: AlignedScans, voxel_size: float, *, box: VoxelBox | None = None, backend: str | None, device: str | None
 ) -> VoxelScans:
-    """Sort every scan that some frame uses into voxels, each scan once, in one packed call."""
-    stream = aligned.stream
-    assert stream.offsets is not None  # a stream of kind "points" always has them
+    """Sort every scan that some frame uses into voxels, each scan once, about a million points in one packed call."""
+    offsets = aligned.stream.offsets
+    assert offsets is not None  # a stream of kind "points" always has them
     scans = np.unique(aligned.scan)
-    pieces = [stream.values[stream.offsets[scan] : stream.offsets[scan + 1], :3] for scan in scans]
-    points = np.concatenate(pieces) if pieces else np.empty((0, 3), np.float32)
-    offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
-    box = VoxelBox.around(points, voxel_size) if box is None else box
-    occupied = voxelize_pointcloud(
-        torch.from_numpy(points).to(device or "cpu"),
-        None,
-        box.grid_min,
-        box.voxel_size,
-        box.grid_size,
-        "count",
-        offsets=torch.from_numpy(offsets).to(device or "cpu"),
-        layout="coo",
-        backend=backend,
+    counts = offsets[scans + 1] - offsets[scans]
+    total = int(counts.sum())
+    if box is None:
+        step = max(1, -(-total // POINTS_AT_ONCE))  # every so many points show where the cloud lies
+        sampled = [points[::step] for _, _, points in _runs(aligned, scans)]
+        box = VoxelBox.around(np.concatenate(sampled) if sampled else np.empty((0, 3), np.float32), voxel_size)
+    voxels: list[npt.NDArray[np.int16]] = []
+    inside: list[npt.NDArray[np.int32]] = []
+    occupied_of = [np.zeros(1, np.int64)]
+    for first, after, points in _runs(aligned, scans):
+        begins = offsets[first : after + 1] - offsets[first]
+        occupied = voxelize_pointcloud(
+            torch.from_numpy(points).to(device or "cpu"),
+            None,
+            box.grid_min,
+            box.voxel_size,
+            box.grid_size,
+            "count",
+            offsets=torch.from_numpy(begins).to(device or "cpu"),
+            layout="coo",
+            backend=backend,
+        )
+        places = occupied.coordinates.cpu().numpy()
+        occupied_of.append(np.bincount(places[:, 0], minlength=after - first))
+        voxels.append(places[:, 1:].astype(np.int16))
+        inside.append(occupied.counts.cpu().numpy())
+    return VoxelScans(
+        box,
+        scans,
+        np.cumsum(np.concatenate(occupied_of)),
+        np.concatenate([np.empty((0, 3), np.int16), *voxels]),
+        np.concatenate([np.empty(0, np.int32), *inside]),
+        total,
     )
-    voxels = occupied.coordinates.to(torch.int32).cpu().numpy()
-    return VoxelScans(box, scans, voxels, occupied.counts.cpu().numpy(), len(points))
+
+
+def _runs(aligned: AlignedScans, scans: Counts) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
+    """Scans that follow each other: the first, the one after the last, and x, y, z of their points."""
+    values, offsets = aligned.stream.values, aligned.stream.offsets
+    assert offsets is not None
+    for first, after in scan_runs(scans, offsets, POINTS_AT_ONCE):
+        yield first, after, np.ascontiguousarray(values[offsets[first] : offsets[after], :3])
