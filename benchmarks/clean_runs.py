@@ -23,7 +23,7 @@ from typing import Any
 from robocache.benchmarks import machine, results
 
 RESULTS = Path(__file__).parent / "results"
-READING_SHARE = 0.2  # of the time: at the usual hundredth, seconds are too few readings for any verdict
+READING_SHARE = 0.2  # of the time: at the usual two-hundredth, seconds are too few readings for any verdict
 _DEADLINE_S = 600.0
 Found = dict[str, Any]
 

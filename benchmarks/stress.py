@@ -8,7 +8,7 @@ from typing import Any
 
 from robocache.benchmarks.tables import markdown
 
-MATRIX, VERDICTS = "kill_matrix_cpu.json", "leak_verdicts.json"
+MATRIX, VERDICTS, COST = "kill_matrix_cpu.json", "leak_verdicts.json", "burn_in_cost_cpu.json"
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 
@@ -30,7 +30,33 @@ def blocks(results: Path) -> dict[str, str]:
             _detectable(verdicts),
             "On two CPU cores: hardly and heavily used by others. What is divided by few iterations is large.",
         )
+    if (results / COST).is_file():
+        cost = json.loads((results / COST).read_text("utf-8"))
+        load = " to ".join(f"{cost[when][0]:g}" for when in ("load_average", "load_average_after"))
+        where = f"{cost['machine']['cpu']}, {cost['machine']['cores']} cores; load {load}; commit {cost['commit'][:12]}"
+        caption = f"Added to the bare loop, in percent, with 95 % intervals. {where}."
+        found["cost"] = markdown(_cost(cost), caption)
     return found
+
+
+def _cost(document: dict[str, Any]) -> Table:
+    rows = []
+    for run in document["runs"]:
+        added = [
+            f"{run['added_percent'][clock][name]:+.2f} ({run['added_percent'][clock][name + '_least']:+.2f} to "
+            f"{run['added_percent'][clock][name + '_most']:+.2f})"
+            for clock, name in (("cpu", "median"), ("cpu", "sums"), ("wall", "median"))
+        ]
+        rows.append((run["what"], str(run["threads"]), str(run["rounds"]), *added, str(run.get("readings", ""))))
+    return (
+        "around the loop",
+        "threads",
+        "rounds",
+        "CPU time, median",
+        "CPU time, sums",
+        "wall, median",
+        "readings",
+    ), rows
 
 
 def _matrix(matrix: dict[str, Any]) -> Table:

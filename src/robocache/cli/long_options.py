@@ -48,7 +48,7 @@ class LongOptions:
     ] = None
     reading_share: Annotated[
         float, typer.Option(min=0.0001, max=1, help="Of the time, that readings may take; more make short runs surer.")
-    ] = 0.01
+    ] = 0.005
     deadline: Annotated[
         Number, typer.Option(metavar="SECONDS", help="Without a sign of life for so long it is a hang. None: 600.")
     ] = None

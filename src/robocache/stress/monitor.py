@@ -11,7 +11,7 @@ from robocache.stress.resources import Counter, read
 from robocache.stress.series import Series, series_of
 from robocache.stress.verdicts import DAY_S, Verdict, judge, told_apart
 
-SHARE = 0.01
+SHARE = 0.005
 
 
 class Monitor:
