@@ -79,10 +79,22 @@ def test_one_step_and_two_are_steps_and_eight_are_a_leak():
 def test_the_minimum_detectable_leak_is_found_and_a_third_of_it_is_not(seed):
     """Fails when the report promises a size that the rule misses, or one that is far from the least."""
     size = judge(HEAP, ITERATION, 5e7 + spikes(seed), per_day=1e9).detectable_per_iteration
-    assert 20_000 / READINGS < size < 200
+    assert 2_000 / READINGS < size < 100
     leaks = {share: 5e7 + spikes(seed + 100) + share * size * ITERATION for share in (1.2, 1 / 3)}
     found = {share: judge(HEAP, ITERATION, counts, per_day=1e9).outcome for share, counts in leaks.items()}
     assert found == {1.2: "FAIL", 1 / 3: "PASS"}
+
+
+def test_a_short_run_of_a_level_heap_sees_a_leak_that_one_of_a_wandering_heap_cannot():
+    """Fails with a fixed allowance of 20 kB, which over 150 iterations is 133 bytes each; or with none for a walk."""
+    generator = np.random.default_rng(5)
+    level = 5e7 + generator.integers(0, 100, 150).astype(float)
+    size = judge(HEAP, ITERATION[:150], level, per_day=1e9).detectable_per_iteration
+    assert size < 64
+    assert judge(HEAP, ITERATION[:150], level + 64 * ITERATION[:150], per_day=1e9).outcome == "FAIL"
+    assert judge(RESIDENT, ITERATION[:150], level + 64 * ITERATION[:150], per_day=1e9).outcome == "PASS"
+    walks = [5e7 + np.random.default_rng(seed).normal(0, 200, 150).cumsum() for seed in range(200)]
+    assert "FAIL" not in {judge(HEAP, ITERATION[:150], walk, per_day=1e9).outcome for walk in walks}
 
 
 def test_more_windows_where_there_are_more_readings():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from robocache.stress import workload as iteration_of
 from robocache.stress.report import Report
 from robocache.stress.verdicts import Verdict
 from robocache.stress.workload import GRID, STREAMS, Workload, infer, make_input_set, right_elements
@@ -75,6 +76,32 @@ def test_a_result_is_looked_at_after_the_next_iteration_and_none_is_left_out(mon
     workload.run(0)
     workload._held[1].zero_()  # overwritten after it was returned
     assert workload.wrong_elements() == int(make_input_set(0, batch=1).grid.sum())
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_alone_only_the_operations_have_threads(monkeypatch, is_alone):
+    """Fails when an iteration of the burn-in spins on a busy machine, or leaves one thread behind it."""
+    seen = {}
+
+    def noted(name, function):
+        def call(*arguments):
+            seen[name] = torch.get_num_threads()
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(iteration_of, "infer", noted("infer", infer))
+    monkeypatch.setattr(iteration_of, "right_elements", noted("right", right_elements))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        workload = Workload(batch=1, is_alone=is_alone)
+        for iteration in range(2):
+            workload.run(iteration)
+        assert seen == {"infer": 2, "right": 1 if is_alone else 2}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_report_passes_on_pass_and_inconclusive_only():

@@ -94,7 +94,7 @@ class _BurnIn:
     def __init__(self, settings: Settings, hooks: Hooks, readings: int, share: float) -> None:
         self.settings = settings
         self.hooks = hooks
-        self.workload = Workload(batch=settings.batch_size, device=settings.device, seed=settings.seed)
+        self.workload = Workload(batch=settings.batch_size, device=settings.device, seed=settings.seed, is_alone=True)
         self._run = in_ranges("robocache: burn-in iteration", self.workload.run)
         self._host = {counter.name: counter for counter in host_counters()}
         self._device = {counter.name: counter for counter in device_counters(settings.device)}

@@ -60,7 +60,7 @@ class Inference:
     maps_files = False
 
     def __init__(self, settings: Settings) -> None:
-        self._workload = Workload(batch=settings.batch_size, device=settings.device, seed=settings.seed)
+        self._workload = Workload(batch=settings.batch_size, device=settings.device, seed=settings.seed, is_alone=True)
 
     def run(self, iteration: int) -> None:
         """One iteration."""

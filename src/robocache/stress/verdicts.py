@@ -36,6 +36,8 @@ _TRIALS = 12  # of an added leak, each on another arrangement of the run's own n
 _FOUND = 11  # of which it must be seen
 _HALVINGS = 14
 _MARGIN = 1.5  # another run is not the same one rotated
+_LEAST_NOISE = 0.1  # of what a counter may wander: what the levelest run may, too
+_BEYOND_NOISE = 5.0  # so many times what levels wander beside their trend; of random walks hardly one rises as much
 _LEAST_BYTES, _LEAST_PIECES = 64.0, 4.0  # the growth over a run, below which a slope cannot be told from one step
 
 
@@ -116,7 +118,8 @@ def judge(
         )
     levels = quiescent_levels(progress, counts)
     trend = theil_sen(levels.times, levels.values, is_correlated=True)
-    outcome, why = _outcome(counter, levels, _scaled(trend, per_day))
+    noise = _allowance(counter, levels.times, levels.values, trend)
+    outcome, why = _outcome(counter, levels, _scaled(trend, per_day), noise)
     scope, doubt = counter.scope(), counter.doubt()
     why = f"{why}, {scope}" if scope else why
     if doubt:
@@ -194,15 +197,27 @@ def told_apart(verdicts: tuple[Verdict, ...], counters: tuple[Counter, ...]) -> 
 def _is_seen(counter: Counter, times: Floats, values: Floats) -> bool:
     """Growth that is surely there: the rule without the budget."""
     trend = theil_sen(times, values, is_correlated=True)
-    is_sure = trend.p_value < _SIGNIFICANCE and trend.lower > 0 and float(np.ptp(values)) >= counter.noise
+    is_sure = trend.p_value < _SIGNIFICANCE and trend.lower > 0
+    is_sure = is_sure and float(np.ptp(values)) >= _allowance(counter, times, values, trend)
     return is_sure and not largest_step(values) and not is_settling(times, values)
+
+
+def _allowance(counter: Counter, times: Floats, values: Floats, trend: Trend) -> float:
+    """How far levels may rise without meaning anything: the counter's noise; less where an exact one wanders less.
+
+    A fixed allowance is a small leak in a run of many iterations and a large one in a run of few.
+    """
+    if not counter.is_exact:
+        return counter.noise
+    wandered = float(np.ptp(values - trend.slope * times))
+    return min(counter.noise, max(_LEAST_NOISE * counter.noise, _BEYOND_NOISE * wandered))
 
 
 def _scaled(trend: Trend, by: float) -> Trend:
     return Trend(trend.slope * by, trend.lower * by, trend.upper * by, trend.p_value)
 
 
-def _outcome(counter: Counter, levels: Levels, trend: Trend) -> tuple[Outcome, str]:
+def _outcome(counter: Counter, levels: Levels, trend: Trend, noise: float) -> tuple[Outcome, str]:
     budget = _amount(counter, counter.budget_per_day)
     growth, least = trend.slope, trend.lower
     step, spread = largest_step(levels.values), float(np.ptp(levels.values))
@@ -212,7 +227,7 @@ def _outcome(counter: Counter, levels: Levels, trend: Trend) -> tuple[Outcome, s
         return "PASS", f"no trend, level within {_amount(counter, spread)}"
     if growth <= counter.budget_per_day:
         return "PASS", f"{_amount(counter, growth)} a day, within the budget of {budget}"
-    if spread < counter.noise:
+    if spread < noise:
         return "PASS", f"level within {_amount(counter, spread)}, which is noise"
     if step:
         return "PASS", f"one step of {_amount(counter, step)}, level before and after"

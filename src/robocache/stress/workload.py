@@ -8,6 +8,8 @@ found too. On a GPU the comparison adds up on the device; nothing waits until `w
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -113,12 +115,22 @@ class Workload:
         seed: Two workloads with different seeds have different inputs.
         is_bit_exact: After the operation's own first result has been verified, every later one must be the same to the
             bit. For a device on which the fuse is deterministic; else it may differ by one rounding.
+        is_alone: No other thread of the process uses PyTorch meanwhile. Inputs are then made and results compared by
+            one thread: PyTorch's own spin while they wait for each other, and on a busy machine an iteration takes
+            five to ten times as long for it. The operations keep their threads.
     """
 
     def __init__(
-        self, *, batch: int = 4, device: str | torch.device = "cpu", seed: int = 0, is_bit_exact: bool = False
+        self,
+        *,
+        batch: int = 4,
+        device: str | torch.device = "cpu",
+        seed: int = 0,
+        is_bit_exact: bool = False,
+        is_alone: bool = False,
     ) -> None:
         self.device = torch.device(device)
+        self._is_alone = is_alone and self.device.type == "cpu"
         self._sets = [
             make_input_set(seed * INPUT_SETS + index, batch=batch, device=device) for index in range(INPUT_SETS)
         ]
@@ -131,14 +143,29 @@ class Workload:
     def run(self, iteration: int) -> None:
         """One iteration; the result of the one before it is verified."""
         inputs = self._sets[iteration % len(self._sets)]
-        fused, grid = infer(*inputs.fresh())
-        self._verify_held()
+        with self._one_thread():
+            fresh = inputs.fresh()
+        fused, grid = infer(*fresh)
+        del fresh  # before the comparison makes memory of its own
+        with self._one_thread():
+            self._verify_held()
         self._held = (fused, grid, inputs)
 
     def wrong_elements(self) -> int:
         """How many elements of all results so far are not what they must be; waits for the device."""
         self._verify_held()
         return self._compared - int(self._right)
+
+    @contextlib.contextmanager
+    def _one_thread(self) -> Iterator[None]:
+        threads = torch.get_num_threads()
+        if self._is_alone:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            if self._is_alone:
+                torch.set_num_threads(threads)
 
     def _verify_held(self) -> None:
         if self._held is not None:
