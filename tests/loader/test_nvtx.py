@@ -69,7 +69,9 @@ def test_the_generator_within_is_closed_with_its_ranges(ranges):
 @pytest.mark.skipif(torch.version.cuda is not None, reason="this PyTorch can make ranges")
 def test_a_pytorch_without_nvtx_says_so(monkeypatch):
     monkeypatch.setenv("ROBOCACHE_NVTX", "1")
-    with pytest.raises(BackendUnavailableError, match=r"^ROBOCACHE_NVTX asks for NVTX ranges, which need a CUDA build"):
+    with pytest.raises(
+        BackendUnavailableError, match=r"^ROBOCACHE_NVTX=1 asks for NVTX ranges, which need a CUDA build"
+    ):
         in_ranges("x", len)
 
 

@@ -31,9 +31,11 @@ def test_a_duration_that_is_none_names_the_variable(text):
         settings_from_environment({"STRESS_TEST_DURATION": text})
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "2.5", "four", ""], ids=repr)
+@pytest.mark.parametrize("text", ["0", "-1", "2.5", "four", "", "1000001", "9" * 40], ids=repr)
 def test_a_batch_size_that_is_none_names_the_variable(text):
-    with pytest.raises(ArgumentError, match=r"^ROBOCACHE_BATCH_SIZE must be a whole number, 1 or more"):
+    with pytest.raises(
+        ArgumentError, match=r"^ROBOCACHE_BATCH_SIZE must be a whole number, 1 to 1000000 \(unset is 4\), got"
+    ):
         settings_from_environment({"ROBOCACHE_BATCH_SIZE": text})
 
 

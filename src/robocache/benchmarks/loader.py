@@ -17,7 +17,7 @@ from typing import Any
 
 from robocache.benchmarks import machine
 from robocache.benchmarks.results import SCHEMA
-from robocache.errors import ArgumentError, RoboCacheError
+from robocache.errors import ArgumentError, RecordingNotFoundError, RoboCacheError
 from robocache.integrations.lerobot import LeRobotDatasetMetadata
 
 CHILD = Path(__file__).with_name("loader_child.py")
@@ -63,9 +63,13 @@ def measure_loader(
         report: Called after each measurement with its name.
 
     Raises:
+        RecordingNotFoundError: There is no dataset in that folder.
         ArgumentError: The dataset has no action.
         RoboCacheError: A measurement failed; the message holds the end of what it wrote.
     """
+    if not (root / "meta" / "info.json").is_file():
+        remedy = "name the folder of one, which holds meta/info.json"
+        raise RecordingNotFoundError(root, "holds no LeRobot dataset", remedy=remedy)
     meta = LeRobotDatasetMetadata("local/set", root)
     if "action" not in meta.features:
         raise ArgumentError(f"{root} has no feature 'action', of which chunks are loaded")

@@ -65,17 +65,18 @@ def endure(options: LongOptions, wanted: Wanted) -> None:
         typer.Exit: With 1, 3 or 4, unless it passed.
     """
     from robocache.stress.long_run import long_run
-    from robocache.stress.long_settings import Thresholds, run_header
+    from robocache.stress.long_settings import run_header
 
     printer = Printer(json_output=options.json_output)
+    deadline_s = options.deadline_s  # checked before a log is there
     _check_writable(options)
     settings = _settings(options)
-    thresholds = Thresholds(options.gpu_leak_mb, options.cpu_leak_mb, options.budgets())
+    thresholds = options.thresholds()
     header = run_header(wanted.scenario, settings, thresholds, environment(), source=wanted.source)
     monitoring = Monitoring(options, header, thresholds)
     with _log(options, header) as log, _signs(options, printer, log, wanted.scenario) as (hooks, watch):
         task = monitoring.watched(wanted.make_task(settings, watch.beat))
-        watch.limit(options.deadline or task.deadline_s)
+        watch.limit(deadline_s or task.deadline_s)
         for line in (_first_line(wanted.scenario, log), *monitoring.first_lines()):
             hooks.lines(line)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,8 @@ def command(
     """Print streams, rates, jitter, gaps, clock offsets and missing values of a recording."""
     from robocache.readers import open_recordings, stream_statistics
 
+    if suggest is not None:
+        _check_new(suggest, json_output=json_output)
     printer = Printer(json_output=json_output)
     shown: list[tuple[Episode, list[StreamStatistics]]] = []
     documents: list[dict[str, Any]] = []
@@ -55,7 +58,7 @@ def command(
                     shown.append((episode, statistics))
                 advance(name)
     if suggest is not None and suggestion is not None:
-        _write(suggest, suggestion.text(), printer, json_output=json_output)
+        _write(suggest, suggestion.text(), printer)
         if suggest == STDOUT:
             return
     printer.document({"path": str(path), "format": form, "episodes": documents})
@@ -73,10 +76,19 @@ def _suggestion(path: Path, form: str) -> Suggestion:
     return Suggestion(str(path), form)
 
 
-def _write(suggest: Path, text: str, printer: Printer, *, json_output: bool) -> None:
+def _check_new(suggest: Path, *, json_output: bool) -> None:
+    """Before a recording of many gigabytes is read."""
     if suggest == STDOUT:
         if json_output:
             raise ArgumentError("--suggest - and --json both print a document; name a file for one of them")
+    elif os.path.lexists(suggest):
+        raise OutputError(f"{suggest}: exists; name a new file")
+    elif not suggest.parent.is_dir():
+        raise OutputError(f"{suggest}: cannot be written (no folder {suggest.parent}); make it, or name another file")
+
+
+def _write(suggest: Path, text: str, printer: Printer) -> None:
+    if suggest == STDOUT:
         printer.say(text.rstrip("\n"))
         return
     try:

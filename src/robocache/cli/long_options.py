@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import math
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from robocache.cli.options import JsonOutput
 from robocache.errors import ArgumentError
 
+if TYPE_CHECKING:
+    from robocache.stress.long_settings import Thresholds
+
 Number = float | None
+_YEAR_S = 366 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -35,14 +41,14 @@ class LongOptions:
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write charts and verdicts.")] = None
     junit: Annotated[Path | None, typer.Option(metavar="FILE.xml", help="Write verdicts for CI.")] = None
     gpu_leak_mb: Annotated[
-        float,
+        Number,
         typer.Option(
-            min=0, envvar="ROBOCACHE_GPU_LEAK_MB", help="GPU memory that may be gained, at a check and a day."
+            help="GPU memory that may be gained, at a check and a day. None: ROBOCACHE_GPU_LEAK_MB, else 100."
         ),
-    ] = 100.0
+    ] = None
     cpu_leak_mb: Annotated[
-        float, typer.Option(min=0, envvar="ROBOCACHE_CPU_LEAK_MB", help="The same of the host's memory.")
-    ] = 500.0
+        Number, typer.Option(help="The same of the host's memory. None: ROBOCACHE_CPU_LEAK_MB, else 500.")
+    ] = None
     budget: Annotated[
         list[str] | None, typer.Option(metavar="COUNTER=NUMBER", help="What one counter may gain a day.")
     ] = None
@@ -71,20 +77,49 @@ class LongOptions:
         given = [value * unit for value, unit in parts if value is not None]
         return sum(given) if given else None
 
-    def budgets(self) -> dict[str, float]:
-        """Of `--budget`, by counter.
+    @property
+    def deadline_s(self) -> Number:
+        """How long a run may give no sign of life; None: nobody said.
 
         Raises:
-            ArgumentError: One that is not NAME=NUMBER.
+            ArgumentError: `--deadline` is no such number.
         """
+        if self.deadline is None:
+            return None
+        return _amount("--deadline", "seconds, at most a year", self.deadline, most=_YEAR_S)
+
+    def thresholds(self) -> Thresholds:
+        """Of the options, else of the environment.
+
+        Raises:
+            ArgumentError: A number that cannot be meant; the message names the option or variable.
+        """
+        from robocache.stress.long_settings import thresholds_from_environment
+
+        found = thresholds_from_environment()
+        if self.gpu_leak_mb is not None:
+            found = replace(found, gpu_leak_mb=_amount("--gpu-leak-mb", "MB", self.gpu_leak_mb))
+        if self.cpu_leak_mb is not None:
+            found = replace(found, cpu_leak_mb=_amount("--cpu-leak-mb", "MB", self.cpu_leak_mb))
+        return replace(found, budgets=self._budgets())
+
+    def _budgets(self) -> dict[str, float]:
         found = {}
         for text in self.budget or ():
             name, _, number = text.partition("=")
             try:
                 found[name] = float(number)
-            except ValueError as error:
-                raise ArgumentError(f"--budget must be such as heap_bytes=200e6, got {text!r}") from error
+            except ValueError:
+                found[name] = math.nan
+            if not 0 <= found[name] < math.inf:
+                raise ArgumentError(f"--budget must be such as heap_bytes=200e6, 0 or more, got {text!r}")
         return found
+
+
+def _amount(option: str, unit: str, value: float, *, most: float = sys.float_info.max) -> float:
+    if not 0 < value <= most:  # also NaN
+        raise ArgumentError(f"{option} must be a number of {unit}, more than 0, got {value:g}")
+    return value
 
 
 def long_command(body: Callable[..., None]) -> Callable[..., None]:

@@ -36,9 +36,10 @@ class Monitoring:
     """
 
     def __init__(self, options: LongOptions, header: Mapping[str, Any], thresholds: Thresholds) -> None:
-        from robocache.loader.nvtx import NVTX, ranges_are_on
+        from robocache.loader.nvtx import NVTX, check_ranges, ranges_are_on
 
         if options.nvtx:
+            check_ranges("--nvtx", "leave it out")
             os.environ[NVTX] = "1"  # the loader asks too, and so do the processes that it starts
         ranges_are_on()
         self._name = str(header["scenario"])

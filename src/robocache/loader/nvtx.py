@@ -28,17 +28,31 @@ def ranges_are_on(environment: Mapping[str, str] | None = None) -> bool:
     Raises:
         BackendUnavailableError: It does, and this PyTorch cannot make any.
     """
-    if (os.environ if environment is None else environment).get(NVTX, "") in ("", "0"):
+    value = (os.environ if environment is None else environment).get(NVTX, "")
+    if value in ("", "0"):
         return False
+    check_ranges(f"{NVTX}={value}", f"unset {NVTX}")
+    return True
+
+
+def check_ranges(asked_by: str, remedy: str) -> None:
+    """Make a range, to see whether that is possible.
+
+    Args:
+        asked_by: Who asks for ranges: a variable or an option.
+        remedy: How to ask for none.
+
+    Raises:
+        BackendUnavailableError: This PyTorch cannot make any.
+    """
     try:
         _push("robocache: ranges are on")
         _pop()
     except RuntimeError as error:
         raise BackendUnavailableError(
-            f"{NVTX} asks for NVTX ranges, which need a CUDA build of PyTorch, and this one is {torch.__version__}; "
-            f"unset {NVTX}"
+            f"{asked_by} asks for NVTX ranges, which need a CUDA build of PyTorch, and this one is "
+            f"{torch.__version__}; {remedy}"
         ) from error
-    return True
 
 
 def in_ranges(name: str, function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -15,6 +15,7 @@ BATCH_SIZE = "ROBOCACHE_BATCH_SIZE"
 REQUIRE_GPU = "ROBOCACHE_REQUIRE_GPU"
 FULL_DURATION_S = 86_400.0
 _LONGEST_S = 366 * 86_400.0
+_LARGEST_BATCH = 1_000_000  # of which the inputs alone are 70 GB
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 < self.seconds <= _LONGEST_S:
             raise ArgumentError(f"seconds must be greater than 0 and at most a year, got {self.seconds!r}")
-        if self.batch_size < 1:
-            raise ArgumentError(f"batch_size must be 1 or more, got {self.batch_size!r}")
+        if not 1 <= self.batch_size <= _LARGEST_BATCH:
+            raise ArgumentError(f"batch_size must be 1 to {_LARGEST_BATCH}, got {self.batch_size!r}")
 
 
 def settings_from_environment(environment: Mapping[str, str] | None = None) -> Settings:
@@ -89,12 +90,14 @@ def _duration(text: str) -> float:
         seconds = -1.0
     if not 1 <= seconds <= _LONGEST_S:  # also NaN and infinity
         raise ArgumentError(
-            f"{DURATION} must be a number of seconds, 1 or more (3600 is an hour; unset is 24 hours), got {text!r}"
+            f"{DURATION} must be a number of seconds, 1 or more (3600 is an hour, a year the most; unset is "
+            f"24 hours), got {text!r}"
         )
     return seconds
 
 
 def _whole_number(name: str, text: str) -> int:
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise ArgumentError(f"{name} must be a whole number, 1 or more (unset is 4), got {text!r}")
-    return int(text)
+    number = int(text) if text.strip().isdecimal() and len(text) < 20 else 0
+    if not 1 <= number <= _LARGEST_BATCH:
+        raise ArgumentError(f"{name} must be a whole number, 1 to {_LARGEST_BATCH} (unset is 4), got {text!r}")
+    return number
