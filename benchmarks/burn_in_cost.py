@@ -27,7 +27,7 @@ import numpy.typing as npt
 import torch
 
 from robocache.benchmarks import machine, results
-from robocache.stress import burn_in, long_run, monitor, run_log
+from robocache.stress import burn_in, long_run, monitor, reading_cost, run_log
 from robocache.stress.long_report import report_of
 from robocache.stress.long_settings import Thresholds, run_header, watched_counters
 from robocache.stress.settings import Settings
@@ -53,6 +53,7 @@ class Blocks:
     size: int
     rows: list[list[float]] = field(default_factory=list)
     paused_s: float = 0.0
+    paused_waiting_s: float = 0.0
     _done: int = -1
     _from: tuple[float, float] = (0.0, 0.0)
     _row: list[float] = field(default_factory=list)
@@ -88,10 +89,11 @@ class Blocks:
         return np.array(self.rows).reshape(-1, 4, 2)
 
     def _bare(self) -> None:
-        began = _now()
+        began, waited_s = _now(), reading_cost.waited_for_a_core_s()
         for iteration in range(self.size):
             self.one(iteration)
         self._row += _since(began)
+        self.paused_waiting_s += reading_cost.waited_for_a_core_s() - waited_s
         self.paused_s += time.monotonic() - began[0]
 
 
@@ -142,7 +144,7 @@ def main() -> None:
         "versions": machine.versions(),
         "load_average": machine.load_average(),
         "seconds": given.seconds,
-        "reading_share": monitor.SHARE,
+        "reading_share": reading_cost.SHARE,
         "runs": [],
     }
     for threads in given.threads or sorted({1, usual}):
@@ -237,8 +239,14 @@ def _line(line: str) -> None:
 @contextlib.contextmanager
 def _clock(blocks: Blocks) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
-        for module in (long_run, burn_in, monitor, run_log):
+        for module in (long_run, burn_in, monitor, reading_cost, run_log):
             stack.enter_context(mock.patch.object(module, "time", blocks))
+        waited = reading_cost.waited_for_a_core_s
+
+        def own_waiting_s() -> float:
+            return waited() - blocks.paused_waiting_s
+
+        stack.enter_context(mock.patch.object(reading_cost, "waited_for_a_core_s", own_waiting_s))
         yield
 
 

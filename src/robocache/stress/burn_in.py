@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from robocache.errors import ArgumentError
 from robocache.loader.nvtx import in_ranges
 from robocache.stress.long_settings import thresholds_from_environment
-from robocache.stress.monitor import SHARE, Monitor
+from robocache.stress.monitor import Monitor
+from robocache.stress.reading_cost import SHARE
 from robocache.stress.report import Lines, Report, silent
 from robocache.stress.resources import MEGABYTE, QuietCollections, device_counters, host_counters, read
 from robocache.stress.settings import BATCH_SIZE, DURATION, Settings

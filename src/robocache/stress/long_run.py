@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from robocache.stress.burn_in import ITERATIONS_PER_CHECK, Check
 from robocache.stress.long_report import Standing, report_of, standing
 from robocache.stress.long_settings import Thresholds, now_text, watched_counters, without_mapped_files
-from robocache.stress.monitor import SHARE
 from robocache.stress.monitors import Monitor, Monitors
+from robocache.stress.reading_cost import SHARE, ReadingCost
 from robocache.stress.report import Lines, Report, silent
 from robocache.stress.resources import MEGABYTE, Counter, QuietCollections, read
 from robocache.stress.run_log import RunLog
@@ -105,7 +105,7 @@ def long_run(
     before = standing(log.records())
     if not before.is_over:
         with Monitors(monitors) as watching:
-            _Process(task, log, counters, watching, hooks or LongHooks(), before).go(thresholds, reading_share)
+            _Process(task, log, counters, (watching, hooks or LongHooks()), before, reading_share).go(thresholds)
     return report_of(log.records(), counters, measured=task.measured())
 
 
@@ -117,16 +117,17 @@ class _Process:
         task: Task,
         log: RunLog,
         counters: Sequence[Counter],
-        monitors: Monitors,
-        hooks: LongHooks,
+        told: tuple[Monitors, LongHooks],
         before: Standing,
+        share: float,
     ) -> None:
-        self._task, self._log, self._counters, self._monitors, self._hooks = task, log, counters, monitors, hooks
+        self._task, self._log, self._counters = task, log, counters
+        self._monitors, self._hooks = told
+        self._cost = ReadingCost(share)
         self._number = before.processes + 1
         self._iteration, self._offset_s = before.iteration, before.seconds
         self._started = self._clock = time.monotonic()
         self._total_s = float(log.header["seconds"])
-        self._spent_s, self._readings = 0.0, 0
         self._memory = [
             next((each for each in counters if each.name == name), None)
             for name in ("gpu_allocated_bytes", "resident_bytes")
@@ -140,26 +141,28 @@ class _Process:
         self._rate_from = (self._started, self._iteration)
         self._also: dict[str, float] = {}
 
-    def go(self, thresholds: Thresholds, share: float) -> None:
+    def go(self, thresholds: Thresholds) -> None:
         """Warm up, loop, and note the end."""
         self._note("process", pid=os.getpid(), time=now_text())
         self._warm_up()
         with QuietCollections():  # what the warm-up imported is frozen too
             read(self._counters)  # the first one fills caches, and would cost more than all others may
             self._baseline = self._memory_mb()
-            self._loop(thresholds, share)
+            self._loop(thresholds)
         if self._checked_at != self._iteration:
             self._check(thresholds, is_last=True)
-        self._note("end", is_complete=not self._was_stopped, was_stopped=self._was_stopped, reading_share=self._share())
+        self._note(
+            "end", is_complete=not self._was_stopped, was_stopped=self._was_stopped, reading_share=self._cost.share()
+        )
         self._log.sync()
 
-    def _loop(self, thresholds: Thresholds, share: float) -> None:
+    def _loop(self, thresholds: Thresholds) -> None:
         pause = min(self._total_s / _LEAST_READINGS, max(_SECONDS_PER_READING, self._total_s / _MOST_READINGS))
         next_reading = time.monotonic()
         while not self._is_over():
             self._iterate()
             now = time.monotonic()
-            if now >= next_reading and self._read_if_cheap(share):
+            if now >= next_reading and self._read_if_cheap():
                 next_reading = max(next_reading + pause, now)
             if self._iteration % ITERATIONS_PER_CHECK == 0 or now > self._last_check + _SECONDS_PER_CHECK:
                 self._check(thresholds)
@@ -213,14 +216,14 @@ class _Process:
         self._was_stopped = self._hooks.should_stop()
         return self._was_stopped or self._seconds >= self._total_s
 
-    def _share(self) -> float:
-        return self._spent_s / max(time.monotonic() - self._started, 1e-9)
-
-    def _read_if_cheap(self, share: float) -> bool:
-        once_more_s = self._spent_s * (1 + 1 / self._readings) if self._readings else 0.0
-        started = time.monotonic()
-        if once_more_s > share * (started - self._started):
+    def _read_if_cheap(self) -> bool:
+        if not self._cost.allows_one_more():
             return False
+        with self._cost.one_more():
+            self._read()
+        return True
+
+    def _read(self) -> None:
         interval_s = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_S)  # each of many short waits for a busy thread of a loader would take 5 ms
         try:
@@ -231,9 +234,6 @@ class _Process:
         self._note("reading", counts=counts, **({"also": self._also} if self._also else {}))
         if self._hooks.on_reading is not None:
             self._hooks.on_reading(self._iteration, self._seconds, counts, self._also)
-        self._readings += 1
-        self._spent_s += time.monotonic() - started
-        return True
 
     def _check(self, thresholds: Thresholds, *, is_last: bool = False) -> None:
         now = self._last_check = time.monotonic()

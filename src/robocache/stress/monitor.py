@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from robocache.stress.reading_cost import SHARE, ReadingCost
 from robocache.stress.resources import Counter, read
 from robocache.stress.series import Series, series_of
 from robocache.stress.verdicts import DAY_S, Verdict, judge, told_apart
-
-SHARE = 0.005
 
 
 class Monitor:
@@ -30,8 +29,7 @@ class Monitor:
         self._seconds = np.full(readings, np.nan)
         self._iterations = np.full(readings, np.nan)
         self._filled = 0
-        self._spent_s = 0.0
-        self._share = share
+        self._cost = ReadingCost(share)
         self._started = self._latest = time.monotonic()
         self._back_s = 0.0
 
@@ -46,20 +44,16 @@ class Monitor:
         if self._filled == len(self._counts):
             return False
         self.look_at_clock()
-        started = time.monotonic()
-        self._counts[self._filled] = read(self._counters)
-        self._seconds[self._filled] = now = time.monotonic()
-        self._spent_s += now - started
+        with self._cost.one_more():
+            self._counts[self._filled] = read(self._counters)
+        self._seconds[self._filled] = time.monotonic()
         self._iterations[self._filled] = iteration
         self._filled += 1
         return True
 
     def read_if_cheap(self, iteration: int) -> bool:
         """Read all counters, unless readings would then have taken more than their share of the time so far."""
-        once_more_s = self._spent_s + (self._spent_s / self._filled if self._filled else 0.0)
-        if once_more_s > self._share * (time.monotonic() - self._started):
-            return False
-        return self.read(iteration)
+        return self._cost.allows_one_more() and self.read(iteration)
 
     @property
     def readings(self) -> int:
@@ -69,14 +63,14 @@ class Monitor:
     @property
     def milliseconds_per_reading(self) -> float:
         """What one costs, on average. NaN: none was made."""
-        return 1e3 * self._spent_s / self._filled if self._filled else float("nan")
+        return 1e3 * self._cost.spent_s / self._filled if self._filled else float("nan")
 
     @property
     def cost_share(self) -> float:
         """The share of the time from the start to the last reading that readings took. NaN: none was made."""
         if not self._filled:
             return float("nan")
-        return self._spent_s / float(self._seconds[self._filled - 1] - self._started)
+        return self._cost.spent_s / float(self._seconds[self._filled - 1] - self._started)
 
     def series(self) -> tuple[Series, ...]:
         """All readings so far, one series for each counter."""
