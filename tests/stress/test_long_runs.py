@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -60,10 +61,11 @@ def ended_by(number, breeder, arguments, log, *, after=6):
 
 
 def test_a_run_killed_three_times_is_one_log_and_one_verdict(tmp_path):
-    """Fails when a process begins anew, counts its own start-up as growth, or loses what the others read.
+    """Fails when a process begins anew, or loses what the others read.
 
-    Seen with a log opened for writing instead of appending, with readings kept back in a buffer, and with the
-    iterations counted from 0 by each process.
+    Seen with a log that is emptied when it is opened, with readings kept back in a buffer, with iterations, seconds or
+    processes counted from the start by each process, and without a handler of SIGTERM. That a start-up is no growth is
+    the matter of `test_long_verdicts.py`: these readings are too few.
     """
     log = tmp_path / "run.jsonl"
     arguments = [*SHORT, "--seconds", "8", "--log", str(log), "--resume", "--json"]
@@ -118,19 +120,34 @@ def test_a_log_of_something_else_is_not_gone_on_with(finished, tmp_path, name, v
 
 
 def test_a_log_is_neither_overwritten_nor_shared_nor_guessed_at(finished, tmp_path):
-    """Fails when a second run is mixed into a log, or a damaged line is skipped."""
+    """Fails when a second run is mixed into a log, or a damaged line is skipped.
+
+    Seen without the look at `resume`, without the lock, with the duration left out of the comparison, with damaged
+    lines skipped, all or those after the second, and with a log of its own for `--resume` without `--log`.
+    """
     log, _ = finished
+    before = log.read_bytes()
     assert "add --resume to go on with it" in burn_in("--seconds", "1", "--log", log).stderr
     assert "seconds 1, and this is seconds 2" in burn_in("--seconds", "2", "--log", log, "--resume").stderr
-    assert "name it with --log" in burn_in("--resume").stderr
-    damaged = tmp_path / "damaged.jsonl"
-    damaged.write_text(log.read_text().replace('{"kind":"process"', '{"kind"?"process"'))
-    assert "line 2 is no line of a long run's log" in burn_in("--resume", "--log", damaged).stderr
+    with log.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert f"{log}: another process is writing to this log" in burn_in("--resume", "--log", log).stderr
+    assert log.read_bytes() == before
+    assert "name it with --log" in burn_in("--seconds", "1", "--resume").stderr
+    damaged, lines = tmp_path / "damaged.jsonl", before.decode().splitlines()
+    for number in (2, len(lines)):
+        wrong = [line.replace(":", "?", 1) if at == number else line for at, line in enumerate(lines, 1)]
+        damaged.write_text("\n".join(wrong) + "\n")
+        problem = f"line {number} is no line of a long run's log"
+        assert problem in burn_in("--seconds", "1", "--resume", "--log", damaged).stderr
     assert "gone/run.jsonl: cannot be written" in burn_in("--log", tmp_path / "gone" / "run.jsonl").stderr
 
 
 def test_a_torn_last_line_is_cut_off_and_noted(finished, tmp_path):
-    """Fails when a power failure makes a log useless, or half a reading counts."""
+    """Fails when a power failure makes a log useless, or half a reading counts.
+
+    Seen with the line left where it is, not looked for, and cut off without a note.
+    """
     torn = tmp_path / "torn.jsonl"
     text = finished[0].read_text()
     torn.write_text(text + '{"kind":"reading","proc')
@@ -139,18 +156,23 @@ def test_a_torn_last_line_is_cut_off_and_noted(finished, tmp_path):
 
 
 def test_a_finished_run_is_judged_again_and_not_run(finished):
-    """Fails when `--resume` after the end runs on, or gives another verdict than the run itself."""
+    """Fails when `--resume` after the end runs on, or gives another verdict than the run itself.
+
+    Seen with a process begun without a look at the end, and with a verdict that leaves the last reading out.
+    """
     log, document = finished
+    before = log.read_bytes()
     again = burn_in("--resume", "--log", log, "--json")
-    assert json.loads(again.stdout)["verdicts"] == document["verdicts"]
+    assert json.loads(again.stdout) == document
     assert again.exit_code == document["exit_code"]
-    assert len(read_log(log)) == log.read_text().count("\n")
+    assert log.read_bytes() == before
 
 
 def test_a_signal_ends_a_run_with_a_verdict_so_far(tmp_path):
     """Fails when the signal ends the process with its readings, or the verdict claims a whole run.
 
-    SIGINT here; SIGTERM ends the last process of the run that was killed three times.
+    SIGINT here; SIGTERM ends the last process of the run that was killed three times. Seen with a signal that nobody
+    asks for, that has no handler, or that is not SIGINT, and with an end that is called complete.
     """
     log = tmp_path / "run.jsonl"
 
@@ -170,11 +192,16 @@ def test_a_signal_ends_a_run_with_a_verdict_so_far(tmp_path):
 
 
 def test_a_hang_of_an_earlier_process_is_not_forgotten(finished, tmp_path):
-    """Fails when whoever restarts a hung run gets a verdict that knows nothing of the hang."""
+    """Fails when whoever restarts a hung run gets a verdict that knows nothing of the hang, or no stacks to look at.
+
+    Seen without the note in the log, and with the file beside it removed at the end.
+    """
     log = tmp_path / "run.jsonl"
     lines = [line for line in finished[0].read_text().splitlines() if '"kind":"end"' not in line]
     log.write_text("\n".join(lines) + "\n")
-    (tmp_path / "run.jsonl.hang").write_text("Timeout (0:10:00)!\nThread 0x1\n")
+    stacks = tmp_path / "run.jsonl.hang"
+    stacks.write_text("Timeout (0:10:00)!\nThread 0x1\n")
     done = burn_in("--resume", "--log", log)
     assert done.exit_code == 1
     assert "an earlier process hung; run.jsonl.hang beside the log has its stacks" in done.stdout
+    assert "Thread 0x1" in stacks.read_text()
