@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -108,8 +109,23 @@ def test_progress_is_a_bar_on_a_terminal_and_leaves_stdout_alone(tmp_path):
     assert "aligning 1/1" not in drawn
 
 
-@pytest.mark.parametrize("arguments", [["doctor"], ["doctor", "--json"]], ids=" ".join)
+def test_a_terminal_of_no_columns_is_one_of_unknown_width():
+    """Fails when COLUMNS=0 reaches Rich, for which nothing fits then: the help was three empty lines."""
+    master, terminal = os.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "0"}
+    try:
+        done = robocache("--help", capture_output=False, stdout=terminal, stderr=terminal, env=environment)
+    finally:
+        os.close(terminal)
+        drawn = everything(master)
+        os.close(master)
+    assert done.returncode == 0
+    assert "Align, fuse and voxelize robot recordings for training." in drawn
+
+
+@pytest.mark.parametrize("arguments", [["doctor"], ["doctor", "--json"], ["--help"], ["--version"]], ids=" ".join)
 def test_a_reader_that_went_away_is_no_error(arguments):
+    """Fails when only commands are looked after: help and version left with 1, as Rich and Typer do."""
     read_end, write_end = os.pipe()
     os.close(read_end)
     try:
@@ -126,6 +142,27 @@ def test_a_full_disk_behind_stdout_is_one_line():
     assert result.stderr == (
         "error: standard output: cannot be written (No space left on device); send it somewhere else\n"
     )
+
+
+@pytest.mark.parametrize("arguments", ["--version", "--help"])
+def test_a_full_disk_behind_everything_is_still_exit_code_2(arguments):
+    """Fails when the version has no handler, or the message that cannot be written becomes an error of its own."""
+    with Path("/dev/full").open("w") as full:
+        both = robocache(arguments, capture_output=False, stdout=full, stderr=full)
+        one = robocache(arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert (both.returncode, one.returncode) == (2, 2)
+    assert one.stderr.startswith("error: standard output: cannot be written")
+    assert one.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_written_to_nowhere(tmp_path, cloud_recording, closed):
+    """Fails with `None` for stdout, which has no `write`, or with a file that gets the number of a closed stream."""
+    command = shlex.join([*PROGRAM, "inspect", str(cloud_recording), "--suggest", str(tmp_path / "spec.yaml")])
+    done = subprocess.run(["bash", "-c", f"{command} {closed}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "spec.yaml").read_text().startswith("#")
 
 
 @pytest.fixture

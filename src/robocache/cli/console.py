@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from robocache.cli.plain import plain_stream, table_lines, write_line
@@ -97,8 +97,9 @@ def _print_line(text: str, *, stderr: bool) -> None:
 
 
 def print_error(message: str) -> None:
-    """Print one line, `error: ...`, on stderr."""
-    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    """Print one line, `error: ...`, on stderr; where even that cannot be written, the exit code alone says it."""
+    with suppress(OSError):
+        print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
 
 
 def printable(text: str) -> str:

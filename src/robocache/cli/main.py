@@ -1,11 +1,13 @@
 """The entry point: the commands, and what becomes of an error.
 
 Whatever RoboCache raises on purpose becomes one line on stderr and exit code 2, as does a mistyped option; an
-interrupt is 130, a reader that went away (`| head`) 141. Anything else is a bug and keeps its traceback.
+interrupt is 130, a reader that went away (`| head`) 141. A closed stdout (`>&-`) is one that nobody wants to read.
+Anything else is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -40,10 +42,17 @@ class _Commands(TyperGroup):
         """Run; leave through `SystemExit` unless `standalone_mode` is off."""
         try:
             result = super().main(args, standalone_mode=False, **extra)
+            sys.stdout.flush()  # the help and the version, which no command prints
         except _UsageError as error:
             if error.format_message():  # type: ignore[attr-defined]  # a bare `robocache` has printed its help, and is one too
                 print_error(_one_usage_line(error))
             result = EXIT_ERROR
+        except SystemExit as leaving:
+            if not isinstance(leaving.__context__, BrokenPipeError):
+                raise
+            result = EXIT_BROKEN_PIPE  # Rich and Typer leave with 1 then
+        except OSError as error:
+            result = _unwritable(error)
         if standalone_mode:
             sys.exit(result if isinstance(result, int) else 0)
         return result
@@ -62,10 +71,7 @@ class _Commands(TyperGroup):
         except BrokenPipeError as error:
             raise typer.Exit(EXIT_BROKEN_PIPE) from error
         except OSError as error:
-            if error.filename is not None:  # files are opened by rooms that say what is wrong; this one is a bug
-                raise
-            print_error(f"standard output: cannot be written ({error.strerror}); send it somewhere else")
-            raise typer.Exit(EXIT_ERROR) from error
+            raise typer.Exit(_unwritable(error)) from error
         return result
 
 
@@ -98,7 +104,30 @@ def _options(
 def main() -> None:
     """Run the command line and exit."""
     signal.signal(signal.SIGTERM, _exit_when_terminated)
+    _open_closed_streams()
+    if os.environ.get("COLUMNS", "").strip() == "0":
+        del os.environ["COLUMNS"]  # "not known" to those who set it, and to Rich a terminal on which nothing fits
     app()
+
+
+def _open_closed_streams() -> None:
+    """Into nowhere, in and out: the next file that is opened would else get the number of a standard stream."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  till the end
+
+
+def _unwritable(error: OSError) -> int:
+    if error.filename is not None:  # files are opened by rooms that say what is wrong; this one is a bug
+        raise error
+    if isinstance(error, BrokenPipeError):
+        return EXIT_BROKEN_PIPE
+    print_error(f"standard output: cannot be written ({error.strerror}); send it somewhere else")
+    return EXIT_ERROR
 
 
 def _exit_when_terminated(_number: int, _frame: FrameType | None) -> None:
