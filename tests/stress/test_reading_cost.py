@@ -8,9 +8,12 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from robocache.stress import reading_cost
-from robocache.stress.reading_cost import ReadingCost, waited_for_a_core_s
+from robocache.stress.monitor import Monitor
+from robocache.stress.reading_cost import MAPS_EVERY, ReadingCost, waited_for_a_core_s
+from robocache.stress.resources import QuietCollections, host_counters
 
 pytestmark = [pytest.mark.slow, pytest.mark.stress, pytest.mark.timeout(60)]
 ITERATION_S, READING_S = 0.004, 0.001
@@ -58,6 +61,23 @@ def test_an_idle_machine_gives_the_share_and_a_busy_one_enough_for_a_verdict(mon
     made, _, share = readings(monkeypatch, wait_for_each_s=9.0)
     assert 64 < made < 110
     assert share <= 0.018
+
+
+def test_a_leak_of_shared_memory_shows_though_mappings_are_counted_at_every_fourth_reading_only():
+    """Fails when they are counted once and for all, or at each reading, which costs twice as much.
+
+    Seen with `every` of 1000 and of 1.
+    """
+    monitor = Monitor(host_counters(maps_every=MAPS_EVERY), readings=80)
+    kept = []
+    with QuietCollections():
+        for iteration in range(80):
+            kept.append(torch.zeros(1_000_000, dtype=torch.uint8).share_memory_())
+            monitor.read(iteration)
+    (series,) = [each for each in monitor.series() if each.counter == "shared_memory_bytes"]
+    assert len(set(series.counts)) == 80 / MAPS_EVERY
+    outcomes = {verdict.counter: verdict.outcome for verdict in monitor.verdicts()}
+    assert outcomes["shared_memory_bytes"] == "FAIL"
 
 
 def test_waiting_for_a_core_is_what_the_kernel_says(tmp_path, monkeypatch):

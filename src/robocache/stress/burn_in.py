@@ -10,7 +10,7 @@ from robocache.errors import ArgumentError
 from robocache.loader.nvtx import in_ranges
 from robocache.stress.long_settings import thresholds_from_environment
 from robocache.stress.monitor import Monitor
-from robocache.stress.reading_cost import SHARE
+from robocache.stress.reading_cost import MAPS_EVERY, SHARE
 from robocache.stress.report import Lines, Report, silent
 from robocache.stress.resources import MEGABYTE, QuietCollections, device_counters, host_counters, read
 from robocache.stress.settings import BATCH_SIZE, DURATION, Settings
@@ -97,7 +97,7 @@ class _BurnIn:
         self.hooks = hooks
         self.workload = Workload(batch=settings.batch_size, device=settings.device, seed=settings.seed, is_alone=True)
         self._run = in_ranges("robocache: burn-in iteration", self.workload.run)
-        self._host = {counter.name: counter for counter in host_counters()}
+        self._host = {counter.name: counter for counter in host_counters(maps_every=MAPS_EVERY)}
         self._device = {counter.name: counter for counter in device_counters(settings.device)}
         counters = thresholds_from_environment().applied([*self._host.values(), *self._device.values()])
         self._monitor = Monitor(counters, readings=readings + 1, share=share)

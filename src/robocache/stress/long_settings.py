@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from robocache.errors import ArgumentError
+from robocache.stress.reading_cost import MAPS_EVERY
 from robocache.stress.resources import MEGABYTE, Counter, device_counters, host_counters
 from robocache.stress.settings import Settings
 
@@ -66,7 +67,7 @@ def thresholds_from_environment(environment: Mapping[str, str] | None = None) ->
 
 def watched_counters(device: str, thresholds: Thresholds) -> tuple[Counter, ...]:
     """Every counter that is there on a device, with the budgets of a run."""
-    return thresholds.applied((*host_counters(), *device_counters(device)))
+    return thresholds.applied((*host_counters(maps_every=MAPS_EVERY), *device_counters(device)))
 
 
 def without_mapped_files(counters: Sequence[Counter]) -> tuple[Counter, ...]:

@@ -61,30 +61,44 @@ def shared_memory_files() -> float:
 
 
 class Mappings:
-    """`/proc/self/maps`, read once for both of its counts: it costs more than everything else together."""
+    """`/proc/self/maps`, read once for both of its counts: it costs as much as everything else together.
 
-    def __init__(self) -> None:
+    Args:
+        every: Read it at every so many calls of `count` only; what lies between gets the counts before.
+    """
+
+    def __init__(self, *, every: int = 1) -> None:
         self._path = _PROCESS / "maps"
-        self._unused = b""
+        self._every = every
+        self._calls = 0
+        self._counts = math.nan, math.nan
+        self._is_counted = False
 
     def count(self) -> float:
         """How many mappings there are."""
-        self._unused = self._read()
-        return float(self._unused.count(b"\n")) or math.nan
+        if self._calls % self._every == 0:
+            self._counts = self._read()
+        self._calls += 1
+        self._is_counted = True
+        return self._counts[0]
 
     def shared_bytes(self) -> float:
-        """Bytes of shared memory that are mapped; of the text of the `count` right before it, if there was one."""
-        text, self._unused = self._unused or self._read(), b""
+        """Bytes of shared memory that are mapped; as of the `count` right before it, if there was one."""
+        if not self._is_counted:
+            self._counts = self._read()
+        self._is_counted = False
+        return self._counts[1]
+
+    def _read(self) -> tuple[float, float]:
+        text = self._path.read_bytes() if self._path.exists() else b""
         if not text:
-            return math.nan
+            return math.nan, math.nan
+        count = float(text.count(b"\n"))
         if b"/dev/shm/" not in text and b"/memfd:" not in text:
-            return 0.0
+            return count, 0.0
         shared = [line for line in text.splitlines() if b"/dev/shm/" in line or b"/memfd:" in line]
         ranges = [line.split(b" ", 1)[0].split(b"-") for line in shared]
-        return float(sum(int(end, 16) - int(start, 16) for start, end in ranges))
-
-    def _read(self) -> bytes:
-        return self._path.read_bytes() if self._path.exists() else b""
+        return count, float(sum(int(end, 16) - int(start, 16) for start, end in ranges))
 
 
 def _is_own(entry: os.DirEntry[str]) -> bool:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SHARE = 0.005
+MAPS_EVERY = 4  # readings of a long run: a window of the verdict has so many at least
 _LEAST_PART = 1 / 3  # of a run's time counts as its own: with less, a minute on a busy machine has too few readings
 _SCHEDULED = Path("/proc/thread-self/schedstat")  # nanoseconds on a core, nanoseconds of waiting for one, ...
 

@@ -63,10 +63,15 @@ class Counter:
         return self.name.endswith("_bytes")
 
 
-def host_counters() -> tuple[Counter, ...]:
-    """Of this process: heap, Python objects, tensors, threads, files, children, mappings, all its memory."""
+def host_counters(*, maps_every: int = 1) -> tuple[Counter, ...]:
+    """Of this process: heap, Python objects, tensors, threads, files, children, mappings, all its memory.
+
+    Args:
+        maps_every: Count mappings and shared memory at every so many readings only. They are half the cost of a
+            reading; a leak of them shows a few readings later.
+    """
     process = psutil.Process()
-    maps = Mappings()
+    maps = Mappings(every=maps_every)
     return (
         Counter("heap_bytes", heap_bytes, 500 * MEGABYTE, noise=20_000),
         Counter("python_blocks", lambda: float(sys.getallocatedblocks()), 5_000_000, noise=100),
