@@ -171,6 +171,7 @@ KNOWN_BLOCKS = (
     "kill",
     "verdicts",
     "detectable",
+    "cost",
     "end_to_end",
     "loader",
     "windows",
