@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import pkgutil
 import re
 import subprocess
@@ -17,6 +18,8 @@ from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
+# In memory where the system has such a folder: a file is written for each execution.
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 SLOWER = 5  # how much instrumented code may be
 MODULES = ("robocache.readers", "robocache.integrations")
 
@@ -84,7 +87,12 @@ def run_all(names, seconds, finds):
             continue
         before = set(finds.iterdir())
         command = [sys.executable, "-m", "tests.readers.fuzz", "one", name, "--seconds", str(seconds)]
-        done = subprocess.run([*command, "--finds", str(finds)], check=False, capture_output=True, text=True)
+        # A process that a library ends leaves its files behind.
+        with tempfile.TemporaryDirectory(prefix="robocache-fuzz-", dir=MEMORY) as folder:
+            done = subprocess.run(
+                [*command, "--finds", str(finds)],
+                check=False, capture_output=True, text=True, errors="replace", env={**os.environ, "TMPDIR": folder},
+            )  # fmt: skip
         new = sorted(set(finds.iterdir()) - before)
         steps = re.findall(r"^#(\d+)\s.*?cov: (\d+)", done.stderr, re.MULTILINE)
         runs, places = steps[-1] if steps else (0, 0)
@@ -92,7 +100,7 @@ def run_all(names, seconds, finds):
         print(f"{name}: {says} in {runs} runs, which came to {places} places of the code", flush=True)
         if done.returncode:
             found += 1
-            print(done.stderr[-4000:])
+            print(done.stdout[-2000:] + done.stderr[-2000:])
         for file in new:
             print(f"  replay it: python -m tests.readers.fuzz replay {name} {file}", flush=True)
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,8 +28,7 @@ from .image_recordings import write_lerobot_images  # noqa: TID252
 from .test_carmen import log_text  # noqa: TID252
 from .test_images import PICTURES, encoded, write_cameras  # noqa: TID252
 
-# In memory where the system has such a folder: a file is written for each execution.
-FOLDER = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())
+FOLDER = Path(tempfile.gettempdir())
 LIMITS = Limits(image_pixels=2**16)
 TYPES = {"sensor_msgs/JointState": JOINT_STATE, "sensor_msgs/PointCloud2": POINT_CLOUD, "geometry_msgs/Wrench": WRENCH}
 
