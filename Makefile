@@ -8,7 +8,7 @@ NATIVE := setup.py $(wildcard src/robocache/_native/*.c src/robocache/_native/py
 export ROBOCACHE_REQUIRE_NATIVE ?= $(if $(shell command -v cc),1,0)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check lint clean
+.PHONY: help demo test check lint fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -16,6 +16,7 @@ help: ## list these targets
 	@echo
 	@echo "PYTHON=python3.12 chooses the interpreter of $(VENV) (now: $(PYTHON), 3.11 or newer)."
 	@echo "TEST_PROCESSES=8 runs the tests, but not the stress suite, in so many processes instead of 2."
+	@echo "FUZZ_SECONDS=600 FUZZ_TARGETS='mcap image' fuzzes these so long, instead of all for a minute each."
 	@echo "STRESS_TEST_DURATION=3600 makes the burn-in of 'make test' an hour instead of 20 seconds."
 
 $(STAMP): pyproject.toml constraints.txt $(NATIVE)
@@ -40,6 +41,10 @@ lint: $(STAMP) ## ruff, mypy, import rules and spelling
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+
+fuzz: $(STAMP) ## fuzz the readers with atheris; what is found goes to fuzz-finds/
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m tests.readers.fuzz run $(FUZZ_TARGETS) --seconds $${FUZZ_SECONDS:-60}
 
 clean: ## remove the virtual environment, caches and results
 	rm -rf $(VENV) build src/*.egg-info src/robocache/_native/*.so .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis demo-output

@@ -173,7 +173,7 @@ def test_what_is_no_picture_is_named(tmp_path):
     info = json.loads((root / "meta/info.json").read_text())
     for shape, error, says in (
         ([32, 48, 1], ArgumentError, "only those of three channels"),
-        (["a", 48, 3], ArgumentError, "only those of three channels"),
+        (["a", 48, 3], DamagedRecordingError, "not a dtype and a shape"),
         ([60000, 60000, 3], RecordingLimitError, "has 60000 x 60000 pixels, and 16777216 are allowed"),
     ):
         info["features"][TOP]["shape"] = shape

@@ -107,7 +107,7 @@ LEROBOT = {
     "texts_for_frames": (column("frame_index", of("1")), FILE),
     "nothing_for_times": (column("timestamp", lambda rows: pa.nulls(rows)), FILE),
     "episodes_2_60": (column("length", of(2**60), EPISODES), FILE),
-    "chunks_2_60": (column("data/chunk_index", lambda rows: pa.array([2**60] * rows), EPISODES), "is missing"),
+    "chunks_2_60": (column("data/chunk_index", of(2**60), EPISODES), FILE),
     "texts_for_lengths": (column("length", of("1"), EPISODES), FILE),
     "dictionary_for_tasks": (column("tasks", lambda rows: pa.array(["x"] * rows).dictionary_encode(), EPISODES), FILE),
     "rows_of_nothing": (lerobot(_rows_of_nothing), FILE),

@@ -17,7 +17,7 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
-from robocache.errors import ArgumentError, UnknownStreamError
+from robocache.errors import ArgumentError, DamagedRecordingError, UnknownStreamError
 from robocache.integrations.lerobot_cached_frames import CachedFrames
 from robocache.integrations.lerobot_columns import read_packed
 from robocache.integrations.lerobot_episodes import LeRobotEpisodes
@@ -27,6 +27,7 @@ from robocache.integrations.lerobot_metadata import LeRobotDatasetMetadata
 from robocache.integrations.lerobot_taking import BatchRows
 from robocache.integrations.lerobot_windows import windows
 from robocache.policies import Policy
+from robocache.readers.lerobot_table import CHECK
 from robocache.readers.limits import Limits
 from robocache.records import Int64
 
@@ -204,7 +205,7 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
             ("subtask", "subtask_index", self.meta.subtask_texts),
         ):
             if texts and column in values:
-                batch[key] = [texts[number] for number in values[column].tolist()]
+                batch[key] = _said(self.root, column, texts, values[column].tolist())
         return batch
 
     def aligned(self) -> LeRobotEpisodes:
@@ -247,6 +248,14 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
         episodes = np.searchsorted(self.columns.starts, rows, side="right") - 1
         self.frames.take(camera, self._places[episodes], rows - self.columns.starts[episodes], out.numpy())
         return out
+
+
+def _said(root: Path, column: str, texts: Mapping[int, str], numbers: list[int]) -> list[str]:
+    try:
+        return [texts[number] for number in numbers]
+    except KeyError as error:
+        problem = f"has the number {error} in a row, and no text for it"
+        raise DamagedRecordingError(root, problem, place=f"column {column}", remedy=CHECK) from error
 
 
 def _check_arguments(video_backend: str | None, recording: Mapping[str, object], size: object, cache: object) -> None:

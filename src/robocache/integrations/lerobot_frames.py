@@ -102,7 +102,7 @@ class DecodedFrames:
         height, width = shape[1:] if shape[0] == 3 and shape[2] != 3 else shape[:2]
         if height * width > self._limits.image_pixels:
             problem = f"says that {camera} has {width} x {height} pixels, and {self._limits.image_pixels} are allowed"
-            remedy = "give a size=, or raise Limits(image_pixels=...)"
+            remedy = "raise Limits(image_pixels=...) if you trust it"
             raise RecordingLimitError(self._meta.root / "meta" / "info.json", problem, remedy=remedy)
         return (height, width) if 3 in (shape[0], shape[2]) else (0, 0)
 

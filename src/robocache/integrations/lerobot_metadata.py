@@ -11,7 +11,7 @@ import numpy as np
 from robocache.errors import ArgumentError, BackendUnavailableError, DamagedRecordingError, RecordingNotFoundError
 from robocache.integrations.lerobot_statistics import Statistics, read_statistics
 from robocache.readers.lerobot_json import json_file, json_lines
-from robocache.readers.lerobot_meta import Dataset, inside, open_dataset
+from robocache.readers.lerobot_meta import BOOKKEEPING, Dataset, inside, open_dataset
 from robocache.readers.lerobot_table import CHECK, read_rows
 from robocache.readers.limits import Limits
 
@@ -26,6 +26,16 @@ def default_root(repo_id: str) -> Path:
         hub = os.environ.get("HF_HOME", str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"))
         home = str(Path(hub) / "lerobot")
     return Path(home).expanduser() / repo_id
+
+
+def _is_described(name: str, feature: object) -> bool:
+    """Whether a feature has a dtype and a shape; what every dataset has is one number a row."""
+    if not isinstance(feature, dict) or not isinstance(feature.get("dtype"), str):
+        return False
+    shape = feature.get("shape")
+    if not isinstance(shape, list) or not all(isinstance(side, int) and 0 <= side < 2**31 for side in shape):
+        return False
+    return name not in BOOKKEEPING or (shape == [1] and feature["dtype"] not in ("string", "video", "image"))
 
 
 class Episodes:
@@ -89,7 +99,10 @@ class LeRobotDatasetMetadata:
             raise RecordingNotFoundError(self.root, "holds no LeRobot dataset", remedy=remedy)
         self.dataset: Dataset = open_dataset(self.root, limits)
         self.info = json_file(self.root / "meta" / "info.json", limits)
-        for feature in self.info["features"].values():
+        for name, feature in self.info["features"].items():
+            if not _is_described(name, feature):
+                problem = f"feature {name!r} is {str(feature)[:60]!r}, not a dtype and a shape that fit"
+                raise DamagedRecordingError(self.root / "meta" / "info.json", problem, remedy=CHECK)
             feature["shape"] = tuple(feature["shape"])
         self.task_texts = self._texts("task", limits)
         self.subtask_texts = self._texts("subtask", limits)

@@ -36,17 +36,28 @@ def read_statistics(root: Path, limits: Limits) -> Statistics | None:
         return None
     parts = [_arrays(of_episodes, line.get("stats", {})) for line in json_lines(of_episodes, limits)]
     names = dict.fromkeys(name for part in parts for name in part)
-    return {name: _together([part[name] for part in parts if name in part]) for name in names}
+    try:
+        return {name: _together([part[name] for part in parts if name in part]) for name in names}
+    except (IndexError, ValueError) as error:
+        problem = f"has statistics of episodes that do not fit each other ({error})"
+        raise DamagedRecordingError(of_episodes, problem, remedy=CHECK) from error
 
 
 def _arrays(path: Path, stored: Mapping[str, Any]) -> Statistics:
     try:
         return {
-            name: {key: np.array(value) for key, value in entries.items() if value is not None}
+            name: {key: _numbers(value) for key, value in entries.items() if value is not None}
             for name, entries in stored.items()
         }
     except (AttributeError, ValueError) as error:
         raise DamagedRecordingError(path, f"does not hold numbers by feature ({error})", remedy=CHECK) from error
+
+
+def _numbers(value: object) -> Array:
+    found = np.array(value)
+    if found.dtype.kind not in "biuf":
+        raise ValueError(f"{str(value)[:60]!r} is none")
+    return found
 
 
 def _together(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

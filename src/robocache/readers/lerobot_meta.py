@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from string import Formatter
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ CLOCK_COLUMNS = ("frame_index", "timestamp", "episode_index")
 BOOKKEEPING = frozenset({*CLOCK_COLUMNS, "index", "task_index"})
 VERSIONS = ("v3.0", "v2.1")
 MAX_EPISODES = 10_000_000
+MAX_COUNT = 2**40  # of rows, files and episodes: sums of them stay in 64 bits
 _FIELD = re.compile(r"\w+:0?\d{0,2}d?")  # of a path: its name, and the width of a number
 _Kind = TypeVar("_Kind")
 _INTEGERS = (f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
@@ -215,7 +216,7 @@ def _episodes_v30(root: Path, limits: Limits, videos: list[str]) -> tuple[Episod
         for row in read_rows(file, wanted, limits, optional=optional):
             numbers = [row[name] for name in ("episode_index", "length", "data/chunk_index", "data/file_index")]
             tasks = row["tasks"]
-            if not (all(isinstance(number, int) and number >= 0 for number in numbers) and isinstance(tasks, list)):
+            if not (all(_is_count(number) for number in numbers) and isinstance(tasks, list)):
                 raise DamagedRecordingError(file, f"has the episode {str(row)[:100]}", remedy=CHECK)
             index, length, chunk, number = numbers
             places = video_places(file, row, of_videos)
@@ -234,10 +235,14 @@ def _episodes_v21(root: Path, info: Mapping[str, Any], limits: Limits) -> tuple[
             continue
         row = parsed(path, line, place=f"line {number}")
         index, length, tasks = (row.get(name) for name in ("episode_index", "length", "tasks"))
-        if not (isinstance(index, int) and isinstance(length, int) and isinstance(tasks, list) and index >= 0):
+        if not (_is_count(index) and _is_count(length) and isinstance(tasks, list)):
             raise DamagedRecordingError(path, f"has the episode {line[:100]}", place=f"line {number}", remedy=CHECK)
         entries.append(EpisodeEntry(index, length, "; ".join(map(str, tasks)), index // chunks_size, 0))
     return _in_order(path, entries)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and 0 <= value < MAX_COUNT
 
 
 def _in_order(path: Path, entries: list[EpisodeEntry]) -> tuple[EpisodeEntry, ...]:

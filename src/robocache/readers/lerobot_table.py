@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from robocache.errors import DamagedRecordingError, RecordingError, RecordingLimitError, RecordingNotFoundError
 from robocache.readers.limits import Limits, MiB
+from robocache.readers.parquet_footer import check_footer
 from robocache.readers.parquet_pages import TRUST
 from robocache.readers.parquet_sizes import chunk_bytes
 from robocache.readers.recording import open_binary
@@ -163,6 +164,7 @@ def opened_table(path: Path) -> Iterator[pq.ParquetFile]:
     if not path.is_file():
         raise RecordingNotFoundError(path, "is missing from the dataset", remedy=CHECK)
     try:
+        check_footer(path)
         # Opened here, since pyarrow closes what it opened itself only when an error is forgotten. The checksums of
         # pages are verified where the writer made them.
         options = {"page_checksum_verification": True, "thrift_container_size_limit": MAX_PARTS}
