@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ABI_VERSION 6
+#define ABI_VERSION 7
 
 enum dtype { FLOAT16, BFLOAT16, FLOAT32, FLOAT64, BYTES1, BYTES2, BYTES4, BYTES8 };
 enum time_dtype { TIME_FLOAT32, TIME_FLOAT64, TIME_INT64 };
@@ -75,6 +75,17 @@ typedef struct {
     int64_t runs, per_run, row_bytes, out_bytes, threads;
     int64_t is_scaled; /* each byte becomes a float32, a 255th of it: rows of `out` are four times as wide */
 } gather_arguments;
+
+/* One row a run, from a file or from memory. */
+typedef struct {
+    const int64_t *files;  /* [runs] descriptors; below 0: the row is in memory */
+    const int64_t *bases;  /* [runs] where row 0 is: its offset in the file, or its address; 0 in memory: zeros */
+    const int64_t *rows;   /* [runs] which row; below 0: zeros */
+    const int64_t *starts; /* [runs] the run's row in `out`, or NULL: one after the other */
+    char *out;
+    int64_t runs, row_bytes, threads;
+    int64_t *problem; /* [2], zeros; set to an errno and the run that had it, where one cannot be read */
+} read_arguments;
 
 /* A column of rows, and which of them a sample has: its own, or those at some offsets. */
 typedef struct {

@@ -22,6 +22,16 @@ from robocache.errors import ClosedError
 _PIECE_BYTES = 2**20
 
 
+class FileMapping(mmap.mmap):
+    """A shard's bytes; `descriptor`, open as long as they are mapped, reads them without mapping their pages."""
+
+    descriptor = -1
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+
 class Shard:
     """The arrays of a shard, as they lie on disk; made by `ShardStore`.
 
@@ -77,8 +87,10 @@ def locked_descriptor(path: Path) -> int | None:
 
 
 def map_shard(path: Path, header: Header, descriptor: int, *, was_built: bool) -> Shard:
-    """Map an open shard; the mapping has a copy of the descriptor, and with it the lock."""
-    return Shard(path, header, mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), was_built=was_built)
+    """Map an open shard; the mapping has copies of the descriptor, and with them the lock."""
+    mapping = FileMapping(descriptor, 0, access=mmap.ACCESS_READ)
+    mapping.descriptor = os.dup(descriptor)
+    return Shard(path, header, mapping, was_built=was_built)
 
 
 def checked_header(path: Path, digest: str, descriptor: int) -> Header:

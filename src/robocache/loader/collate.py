@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from robocache.errors import EpisodeError
 from robocache.loader.batch import PackedPoints
-from robocache.loader.episodes import Episodes, Where
+from robocache.loader.episodes import Episodes, Part, Where
 from robocache.loader.gather import Runs, gather
 from robocache.loader.joined import Integers, Joined, Key
 from robocache.loader.layout import Field, Layout
+from robocache.loader.reading import FileRows, RowError, read_rows
 
 
 @dataclass(frozen=True)
@@ -57,17 +59,23 @@ class Collate:
         out["dataset", ""][:] = dataset
         out["episode", ""][:] = episodes - self._joined.first_episode[dataset]
         out["frame", ""][:] = frames
-        for where, addresses in source.parts(episodes):
+        for part in source.parts(episodes):
+            where = part.where
             chosen = (episodes, frames) if where is None else (episodes[where], frames[where])
             last = self._joined.lengths[chosen[0]] - 1
             for field in self._layout.fields[3:]:
-                self._fill_field(field, out[field.key], (where, addresses), (chosen[1], last))
+                try:
+                    self._fill_field(field, out[field.key], part, (chosen[1], last))
+                except RowError as error:
+                    episode = int(chosen[0][error.run // field.shape[0]])
+                    message = f"{self._joined.name(episode)}: an image of {field.key[1]!r} cannot be read"
+                    raise EpisodeError(f"{message}: {error.strerror}") from error
 
     def clouds(self, source: Episodes, name: str, episodes: Integers, frames: Integers) -> CloudRuns:
         """Which points a batch takes of a feature, before room for them is made."""
         per = self._layout.rows(name)
         spans = np.zeros((len(episodes) * per, 2), np.int64)
-        for where, addresses in source.parts(episodes):
+        for where, addresses, _ in source.parts(episodes):
             chosen = (episodes, frames) if where is None else (episodes[where], frames[where])
             last = self._joined.lengths[chosen[0]] - 1
             scans = self._rows(name, addresses, self._first(name, chosen[1]), last)
@@ -83,7 +91,7 @@ class Collate:
         out = np.empty((int(runs.offsets[-1]), *slot.shape), slot.dtype)
         starts, counts = runs.offsets[:-1].reshape(-1, per), np.diff(runs.offsets).reshape(-1, per)
         first = runs.first.reshape(-1, per)
-        for where, addresses in source.parts(episodes):
+        for where, addresses, _ in source.parts(episodes):
             own = [part if where is None else part[where] for part in (first, starts, counts)]
             flat = [np.ascontiguousarray(part).reshape(-1) for part in own]
             bases = np.repeat(addresses[:, self._place["data", name]], per)
@@ -91,10 +99,8 @@ class Collate:
             gather(Runs(bases, flat[0], last, 1, flat[1], flat[2]), slot.row_bytes, out, threads=self._threads)
         return PackedPoints(torch.from_numpy(out), torch.from_numpy(runs.offsets), (len(episodes), per))
 
-    def _fill_field(
-        self, field: Field, out: np.ndarray, part: tuple[Where, Integers], span: tuple[Integers, Integers]
-    ) -> None:
-        where, addresses = part
+    def _fill_field(self, field: Field, out: np.ndarray, part: Part, span: tuple[Integers, Integers]) -> None:
+        where, addresses, files = part
         frames, last = span
         role, name = field.key
         slot, per = self._layout.slots[field.key], field.shape[0]
@@ -102,7 +108,12 @@ class Collate:
         bases = np.ascontiguousarray(addresses[:, self._place[field.key]])
         if role == "data" and self._layout.features[name].kind == "image":
             rows = self._rows(name, addresses, first, last)
-            runs = Runs(np.repeat(bases, per), rows, rows, 1, _starts(where, per, 1))
+            bases, starts = np.repeat(bases, per), _starts(where, per, 1)
+            if files is not None and (of_rows := files[:, self._place[field.key]]).max(initial=-1) >= 0:
+                wanted = FileRows(np.repeat(of_rows, per), bases, rows, starts)
+                read_rows(wanted, slot.row_bytes, out, threads=self._threads)
+                return
+            runs = Runs(bases, rows, rows, 1, starts)
         else:
             runs = Runs(bases, first, last, per, None if where is None else where * per)
         gather(runs, slot.row_bytes, out, threads=self._threads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,18 +13,34 @@ import numpy.typing as npt
 from robocache.cache.dataset import EpisodeArrays
 from robocache.errors import ClosedError, EpisodeError
 from robocache.loader.joined import Integers, Joined, Slot, array_of
+from robocache.loader.reading import LEAST_ROW_BYTES, place_of
 
 Where = Integers | None
+
+
+class Part(NamedTuple):
+    """Samples whose arrays are at hand together.
+
+    Args:
+        where: Which samples; None: all.
+        addresses: [sample, slot] where arrays begin, 0 where an episode has no such array.
+        files: [sample, slot] descriptors of files that rows are to be read from; the address is then the array's offset
+            there. -1: the array is in memory. None: all are.
+    """
+
+    where: Where
+    addresses: Integers
+    files: Integers | None = None
+
+
 _MOST_OPEN = 256
 
 
 class Episodes(Protocol):
     """Addresses of the arrays of episodes."""
 
-    def parts(self, episodes: Integers) -> Iterator[tuple[Where, Integers]]:
-        """The samples in parts whose arrays are at hand together: which (None: all), and [sample, slot] addresses.
-
-        Addresses are good until the next part is asked for; 0 where an episode has no such array.
+    def parts(self, episodes: Integers) -> Iterator[Part]:
+        """The samples in parts, each good until the next is asked for.
 
         Args:
             episodes: [sample] which episode each is of.
@@ -55,6 +71,7 @@ class OpenEpisodes:
         self._limit = limit
         self._place = np.full(len(joined.lengths), -1)
         self._addresses = np.zeros((limit, len(joined.slots)), np.int64)
+        self._files = np.full((limit, len(joined.slots)), -1)
         self._used = np.zeros(limit, np.int64)
         self._held: list[tuple[int, AbstractContextManager[EpisodeArrays], EpisodeArrays] | None] = [None] * limit
         self._tick = 0
@@ -65,13 +82,13 @@ class OpenEpisodes:
         """How many are open now."""
         return sum(held is not None for held in self._held)
 
-    def parts(self, episodes: Integers) -> Iterator[tuple[Where, Integers]]:
+    def parts(self, episodes: Integers) -> Iterator[Part]:
         """As `Episodes.parts`."""
         places = self._place[episodes]
         if not (places < 0).any():
             self._tick += 1
             self._used[places] = self._tick
-            yield None, self._addresses[places]
+            yield Part(None, self._addresses[places], self._files[places])
             return
         wanted = np.unique(episodes)
         for start in range(0, len(wanted), self._limit):
@@ -79,7 +96,8 @@ class OpenEpisodes:
             self._have(group)
             where = None if len(wanted) <= self._limit else np.flatnonzero(np.isin(episodes, group))
             chosen = episodes if where is None else episodes[where]
-            yield where, self._addresses[self._place[chosen]]
+            places = self._place[chosen]
+            yield Part(where, self._addresses[places], self._files[places])
 
     def close(self) -> None:
         """Close all of them; an error of one comes after the others are closed."""
@@ -105,6 +123,12 @@ class OpenEpisodes:
             context, arrays = opened(self._joined, episode)
             self._held[place] = (episode, context, arrays)
             self._addresses[place] = addresses(self._joined, episode, arrays)
+            self._files[place] = -1
+            for number, (key, slot) in enumerate(self._joined.slots.items()):
+                array = array_of(arrays, key) if _is_read(self._joined, slot) else None
+                found = None if array is None else place_of(array)
+                if found is not None:
+                    self._files[place, number], self._addresses[place, number] = found
             self._place[episode], self._used[place] = place, self._tick
 
     def _release(self, place: int) -> None:
@@ -145,6 +169,12 @@ def addresses(joined: Joined, episode: int, arrays: EpisodeArrays) -> list[int]:
     """Where each slot's array begins, 0 where the episode's dataset has none."""
     found = (array_of(arrays, key) if joined.has(episode, key[1]) else None for key in joined.slots)
     return [0 if array is None else array.__array_interface__["data"][0] for array in found]
+
+
+def _is_read(joined: Joined, slot: Slot) -> bool:
+    """Whether rows are read from the file: large images, whose mapped pages would be the dataset in memory."""
+    is_image = slot.role == "data" and joined.features[slot.name].kind == "image"
+    return is_image and slot.row_bytes >= LEAST_ROW_BYTES
 
 
 def _check(joined: Joined, episode: int, slot: Slot, arrays: EpisodeArrays) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robocache.loader.episodes import Where, opened
+from robocache.loader.episodes import Part, opened
 from robocache.loader.joined import Integers, Joined, Key, array_of
 
 
@@ -89,9 +89,9 @@ class PackedEpisodes:
             start = self._arrays[key].__array_interface__["data"][0]
             self._addresses[:, place] = np.where(first_row < 0, 0, start + first_row * slot.row_bytes)
 
-    def parts(self, episodes: Integers) -> Iterator[tuple[Where, Integers]]:
+    def parts(self, episodes: Integers) -> Iterator[Part]:
         """As `Episodes.parts`."""
-        yield None, self._addresses[episodes]
+        yield Part(None, self._addresses[episodes])
 
     def close(self) -> None:
         """Free the arrays."""

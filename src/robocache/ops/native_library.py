@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 PATH = Path(__file__).resolve().parents[1] / "_native" / "librobocache.so"
-ABI_VERSION = 6
+ABI_VERSION = 7
 DTYPES: dict[torch.dtype, int] = {
     torch.float16: 0,
     torch.bfloat16: 1,
@@ -56,7 +56,7 @@ def find(path: Path) -> Found:
     if version() != ABI_VERSION:
         message = f"{path} is of version {version()}, but this RoboCache needs {ABI_VERSION}"
         return Found(None, f"{message}; {_REINSTALL}, or use 'pytorch'")
-    calls = ("resample", "voxelize", "update", "gather", "take")
+    calls = ("resample", "voxelize", "update", "gather", "read", "take")
     for function in (getattr(loaded, f"robocache_{call}") for call in calls):
         function.argtypes, function.restype = [ctypes.c_char_p], ctypes.c_int64
     loaded.robocache_instructions.argtypes, loaded.robocache_instructions.restype = [], ctypes.c_int64
