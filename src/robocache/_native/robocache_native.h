@@ -174,6 +174,9 @@ void run_parts(int64_t parts, void (*run)(void *context, int64_t part, int64_t p
 /* As many threads as asked for, but none with less than a share worth its start. */
 int64_t useful_threads(int64_t threads, int64_t work);
 
+/* Count points, or mark their voxels, with a few threads; 0 where there is no memory for that. */
+int count_by_ranges(const voxelize_arguments *call, const inner_loops *loops, int64_t voxels, int64_t threads);
+
 /* Have the pages of a part that is about to be written, in one call instead of a fault each. */
 void populate(char *start, int64_t bytes);
 /* How many faults this thread had; whether bytes written since then were on pages that came with them. Allocators hand
