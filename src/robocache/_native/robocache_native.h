@@ -161,6 +161,8 @@ typedef struct {
      * of times, and NULL where there is nothing better than a binary search. */
     void (*count[3])(const void *times, int64_t count, const void *targets, int64_t wanted, int64_t *later);
     int64_t vector_bytes;
+    /* Copy without fetching the lines that are overwritten. `out` and `from` lie alike in their lines. */
+    void (*write_past_caches)(char *out, const char *from, int64_t bytes);
 } inner_loops;
 
 const inner_loops *best_inner_loops(void);
@@ -188,8 +190,6 @@ int are_pages_new(int64_t faults_before, int64_t bytes);
 void use_large_pages(char *start, int64_t bytes);
 
 #define LINE 64 /* bytes that a cache moves at a time */
-/* Copy without fetching the lines that are overwritten. `out` and `from` lie alike in their lines. */
-void write_past_caches(char *out, const char *from, int64_t bytes);
 /* 255ths of bytes, as float32. */
 void write_scaled(float *out, const uint8_t *from, int64_t count, int is_past_caches);
 /* Before another thread reads what was so written. */
