@@ -31,7 +31,7 @@ from robocache.ops.voxelize_pointcloud.cases import SPEED_CASES as CLOUDS
 
 PROMISED = ((FUSES[0], 10), (FUSES[1], 10), (RESAMPLES[0], 3), (CLOUDS[0], 3), (CLOUDS[1], 3), (CLOUDS[3], 2))
 DTYPES = (torch.float32, torch.bfloat16)
-EFFORT = host_timing.Effort(least_rounds=5, seconds=0.4)
+EFFORT = host_timing.Effort(least_rounds=5, seconds=0.8)
 PEER = "torch eager"
 Call = Callable[[], Any]
 
