@@ -172,6 +172,7 @@ KNOWN_BLOCKS = (
     "verdicts",
     "detectable",
     "end_to_end",
+    "native",
     "loader",
     "windows",
     "mcap",
