@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks import native
 from robocache.benchmarks.tables import markdown, measured_on
 
 SHAPES, VOXELS, LAUNCH = "kernel_shapes_h200.json", "voxels_h200.json", "launch_h200.json"
-END_TO_END = "end_to_end_cpu.json"
+END_TO_END, NATIVE = "end_to_end_cpu.json", "native_cpu.json"
 
 
 def blocks(results: Path) -> dict[str, str]:
@@ -25,6 +26,9 @@ def blocks(results: Path) -> dict[str, str]:
             found[block] = markdown(table(trial), caption)
     if (results / END_TO_END).is_file():
         found["end_to_end"] = _end_to_end(json.loads((results / END_TO_END).read_text("utf-8")))
+    if (results / NATIVE).is_file():
+        trial = json.loads((results / NATIVE).read_text("utf-8"))
+        found["native"] = markdown(native.table(trial), f"{measured_on(trial)}.")
     return found
 
 

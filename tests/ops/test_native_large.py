@@ -115,3 +115,22 @@ def test_bfloat16_rows_are_rounded_as_torch_rounds_them(library, dim, weight, as
     times, middle = torch.tensor([[0.0, 1.0]]).expand(200, -1), torch.tensor([[weight]]).expand(200, -1)
     for _ in levels(library):
         assert_same_bits(rc.resample_trajectories(data, times, middle, backend="native")[:, 0], expected)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 3, 5), (61, 47, 53)], ids=str)
+def test_a_few_threads_count_what_numpy_counts(size, threads):
+    """Grids of fewer voxels than ranges, and of a number that no range divides; a tenth of the points is dropped.
+
+    It fails if `first_voxel` rounds down, if a thread leaves out its last range, or if `sort_by_range` keeps the points
+    that are dropped.
+    """
+    steps = torch.randint(-1, 70, (300_001, 3), generator=torch.Generator().manual_seed(1)) % (torch.tensor(size) + 1)
+    is_kept = (steps < torch.tensor(size)).all(1).numpy()
+    torch.set_num_threads(threads)
+    found = rc.voxelize_pointcloud(steps + 0.5, None, (0.0, 0.0, 0.0), 1.0, size, "count", backend="native")
+    filled = rc.voxelize_pointcloud(steps + 0.5, None, (0.0, 0.0, 0.0), 1.0, size, backend="native")
+    expected = np.bincount(np.ravel_multi_index(steps.numpy()[is_kept].T, size), minlength=found.numel())
+    assert found.flatten().tolist() == expected.tolist()
+    assert torch.equal(filled > 0, found > 0)
+    assert filled.max() <= 1

@@ -46,17 +46,23 @@ def inputs(dtype, times, batch=3):
 
 @by_times
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
-def test_the_same_to_the_bit(general, dtype, times, assert_same_bits):
-    """It fails without the copy of single samples (`index_copy_`), or with one of a mixed `low`."""
-    for batch in (3, 300):
+def test_the_same_to_the_bit(general, dtype, times, assert_same_bits, monkeypatch):
+    """It fails without the copy of single samples (`index_copy_`), or with one of a mixed `low`.
+
+    And in pieces of samples: when one of them begins where the last one did, or is written over by the next.
+    """
+    for batch, piece in ((3, 1 << 19), (300, 1 << 19), (3, 1000), (3, 1)):
+        monkeypatch.setattr(torch_linear, "_PIECE_BYTES", piece)
         data, stamps, targets = inputs(dtype, times, batch)
         expected, valid = general(data, stamps, targets)
         actual = torch_linear.fuse(data, stamps, targets)
         assert actual is not None
         assert_same_bits(actual[0], expected)
         assert torch.equal(actual[1], valid)
-        alone = torch_linear.fuse(data[:1], stamps[:1], targets)
-        assert_same_bits(alone[0], expected[..., : STREAMS[0][1]])
+        for with_valid in (True, False):
+            alone = torch_linear.fuse(data[:1], stamps[:1], targets, with_valid=with_valid)
+            assert_same_bits(alone[0], expected[..., : STREAMS[0][1]])
+            assert_same_bits(torch_linear.fuse(data, stamps, targets, with_valid=with_valid)[0], expected)
 
 
 class TestLeftToTheGeneralWay:
@@ -79,6 +85,12 @@ class TestLeftToTheGeneralWay:
         stamps[2][1, at + 1] = stamps[2][1, at]
         targets[:, :12] = stamps[2]
         targets[1, 14] = stamps[2][1, at] - (1 if times == torch.int64 else 1e-4)
+        self.check(general, data, stamps, targets)
+
+    def test_a_row_that_begins_where_the_last_one_ended(self, general):
+        """An alarm for nothing: the stamp behind the last of a row is looked for in the next one."""
+        data, stamps, targets = inputs(torch.float32, torch.int64)
+        stamps[0][1] += stamps[0][0, -1] - stamps[0][1, 0]
         self.check(general, data, stamps, targets)
 
     @pytest.mark.parametrize("stamp", [INF, NAN])

@@ -8,7 +8,7 @@
 static void copy_rows(char *out, const char *from, int64_t bytes, int is_large)
 {
     if (is_large && ((uintptr_t)out & (LINE - 1)) == ((uintptr_t)from & (LINE - 1)) && bytes >= 64 * LINE)
-        write_past_caches(out, from, bytes);
+        best_inner_loops()->write_past_caches(out, from, bytes);
     else
         memcpy(out, from, (size_t)bytes);
 }

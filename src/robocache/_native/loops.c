@@ -5,6 +5,7 @@
 
 #include "counting.h"
 #include "lines.h"
+#include "past_caches.h"
 
 /* Shoemake's formula on the shorter arc. The angle from half chords: the arc cosine has no digits left for small ones. */
 static void mix_quaternions(const double *start, const double *end, double weight, double *mixed)
@@ -136,4 +137,5 @@ const inner_loops OF_VARIANT(inner_loops_, VARIANT) = {
     {scatter_float16, scatter_bfloat16, scatter_float32, scatter_float64},
     COUNTERS,
     VECTOR_BYTES,
+    write_past_caches,
 };

@@ -182,7 +182,7 @@ static int64_t resample_streams(const resample_context *context, const target_bl
             after += stream->dim * item_bytes[call->dtype];
         }
         if (block->is_staged)
-            write_past_caches(out, rows, count * context->width);
+            context->loops->write_past_caches(out, rows, count * context->width);
     }
     return after;
 }

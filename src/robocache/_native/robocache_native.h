@@ -172,6 +172,8 @@ typedef struct {
      * of times, and NULL where there is nothing better than a binary search. */
     void (*count[3])(const void *times, int64_t count, const void *targets, int64_t wanted, int64_t *later);
     int64_t vector_bytes;
+    /* Copy without fetching the lines that are overwritten. `out` and `from` lie alike in their lines. */
+    void (*write_past_caches)(char *out, const char *from, int64_t bytes);
 } inner_loops;
 
 const inner_loops *best_inner_loops(void);
@@ -185,6 +187,9 @@ void run_parts(int64_t parts, void (*run)(void *context, int64_t part, int64_t p
 /* As many threads as asked for, but none with less than a share worth its start. */
 int64_t useful_threads(int64_t threads, int64_t work);
 
+/* Count points, or mark their voxels, with a few threads; 0 where there is no memory for that. */
+int count_by_ranges(const voxelize_arguments *call, const inner_loops *loops, int64_t voxels, int64_t threads);
+
 /* Have the pages of a part that is about to be written, in one call instead of a fault each. */
 void populate(char *start, int64_t bytes);
 /* How many faults this thread had; whether bytes written since then were on pages that came with them. Allocators hand
@@ -196,8 +201,6 @@ int are_pages_new(int64_t faults_before, int64_t bytes);
 void use_large_pages(char *start, int64_t bytes);
 
 #define LINE 64 /* bytes that a cache moves at a time */
-/* Copy without fetching the lines that are overwritten. `out` and `from` lie alike in their lines. */
-void write_past_caches(char *out, const char *from, int64_t bytes);
 /* 255ths of bytes, as float32. */
 void write_scaled(float *out, const uint8_t *from, int64_t count, int is_past_caches);
 /* Before another thread reads what was so written. */

@@ -3,13 +3,14 @@
  * keeps the order of the points, so that sums are the same for any number of threads. */
 #include "robocache_native.h"
 
+#include "numbered.h"
+
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK 512          /* points numbered at a time */
 #define TILE_BYTES 262144  /* of the grid in a tile */
-#define SORTING_THREADS 5  /* so many sort and count points sooner than one counts them unsorted */
+#define SORTING_THREADS 5  /* so many sort and count points sooner than they do by ranges */
 
 enum { DONE, NO_MEMORY };
 
@@ -31,54 +32,12 @@ static int is_counting(const voxelize_arguments *call)
     return call->mode == MODE_OCCUPANCY || call->mode == MODE_COUNT;
 }
 
-/* Points from `at` on that are numbered together: one cloud, one block. */
-typedef struct {
-    int64_t at, count, cells[BLOCK];
-} numbered;
-
-/* How many of offsets[1:] are at or before the point: its cloud. */
-static int64_t cloud_of(const voxelize_arguments *call, int64_t point)
-{
-    int64_t low = 0, high = call->clouds;
-    while (low < high) {
-        int64_t middle = low + (high - low) / 2;
-        if (call->offsets[middle + 1] <= point)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-/* Numbers the next points before `end`; returns 0 when there are none. */
-static int number_next(const voxelize_context *context, int64_t end, numbered *points)
-{
-    const voxelize_arguments *call = context->call;
-    int64_t at = points->at + points->count, cloud = 0;
-    if (call->offsets != NULL) {
-        at = at < call->offsets[0] ? call->offsets[0] : at;
-        if (at >= end || (cloud = cloud_of(call, at)) >= call->clouds)
-            return 0;
-        end = end < call->offsets[cloud + 1] ? end : call->offsets[cloud + 1];
-    }
-    if (at >= end)
-        return 0;
-    points->at = at;
-    points->count = end - at < BLOCK ? end - at : BLOCK;
-    const cells_arguments block = {
-        call->points + at * call->point_stride, call->point_stride, points->count,
-        cloud * call->size[0] * call->size[1] * call->size[2], call,
-    };
-    context->loops->cells[call->point_dtype](&block, points->cells);
-    return 1;
-}
-
 static void count_where_they_lie(const voxelize_context *context)
 {
     const voxelize_arguments *call = context->call;
     int32_t *grid = (int32_t *)call->out;
     numbered points = {0, 0, {0}};
-    while (number_next(context, call->n, &points)) {
+    while (number_next(call, context->loops, call->n, &points)) {
         if (call->mode == MODE_OCCUPANCY) {
             for (int64_t at = 0; at < points.count; ++at)
                 if (points.cells[at] >= 0)
@@ -92,18 +51,13 @@ static void count_where_they_lie(const voxelize_context *context)
     }
 }
 
-static int64_t part_start(int64_t total, int64_t part, int64_t parts)
-{
-    return total / parts * part + (part < total % parts ? part : total % parts);
-}
-
 static void count_tiles(void *argument, int64_t part, int64_t parts)
 {
     const voxelize_context *context = argument;
-    int64_t *tiles = context->starts + part * context->tiles;
-    int64_t end = part_start(context->call->n, part + 1, parts);
-    numbered points = {part_start(context->call->n, part, parts), 0, {0}};
-    while (number_next(context, end, &points))
+    const voxelize_arguments *call = context->call;
+    int64_t *tiles = context->starts + part * context->tiles, end = part_start(call->n, part + 1, parts);
+    numbered points = {part_start(call->n, part, parts), 0, {0}};
+    while (number_next(call, context->loops, end, &points))
         for (int64_t at = 0; at < points.count; ++at)
             if (points.cells[at] >= 0)
                 ++tiles[points.cells[at] >> context->tile_shift];
@@ -126,11 +80,11 @@ static void place_entries(const voxelize_context *context, int64_t parts)
 static void sort_into_tiles(void *argument, int64_t part, int64_t parts)
 {
     const voxelize_context *context = argument;
-    int64_t *next = context->starts + part * context->tiles;
-    int64_t end = part_start(context->call->n, part + 1, parts);
+    const voxelize_arguments *call = context->call;
+    int64_t *next = context->starts + part * context->tiles, end = part_start(call->n, part + 1, parts);
     const uint64_t inside = (UINT64_C(1) << context->tile_shift) - 1;
-    numbered points = {part_start(context->call->n, part, parts), 0, {0}};
-    while (number_next(context, end, &points))
+    numbered points = {part_start(call->n, part, parts), 0, {0}};
+    while (number_next(call, context->loops, end, &points))
         for (int64_t at = 0; at < points.count; ++at)
             if (points.cells[at] >= 0) {
                 uint64_t cell = (uint64_t)points.cells[at];
@@ -211,6 +165,8 @@ EXPORT int64_t robocache_voxelize(const voxelize_arguments *call)
         use_large_pages(call->out, bytes);
     int64_t threads = useful_threads(call->threads, call->n * (is_counting(call) ? 1 : call->width));
     if (is_counting(call) && threads < SORTING_THREADS && bytes < MAPPED_BYTES) {
+        if (threads > 1 && count_by_ranges(call, context.loops, context.voxels, threads))
+            return DONE;
         memset(call->out, 0, (size_t)bytes);
         count_where_they_lie(&context);
         return DONE;
@@ -270,7 +226,7 @@ EXPORT int64_t robocache_update(const update_arguments *call)
     int64_t touched = call->kept;
     numbered points = {0, 0, {0}};
     clear_touched(call);
-    while (number_next(&context, call->cloud.n, &points)) {
+    while (number_next(&call->cloud, context.loops, call->cloud.n, &points)) {
         if (is_counting(&call->cloud)) {
             touched = count_block(call, &points, touched);
             continue;

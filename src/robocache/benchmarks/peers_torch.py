@@ -73,7 +73,7 @@ def voxels(points: Tensor, features: Tensor | None, lowest: Tensor, edge: Tensor
     """
     (x, y, z), mode = how
     total = x * y * z
-    steps = torch.floor((points - lowest) / edge)
+    steps = torch.floor((points.to(lowest.dtype) - lowest) / edge)
     along_x, along_y, along_z = steps.unbind(1)
     is_inside = (along_x >= 0) & (along_x < x) & (along_y >= 0) & (along_y < y) & (along_z >= 0) & (along_z < z)
     # Exact in float32: the grids that are timed have at most 2**24 voxels.
@@ -84,11 +84,12 @@ def voxels(points: Tensor, features: Tensor | None, lowest: Tensor, edge: Tensor
         ones = torch.ones_like(cells, dtype=torch.int32)
         filled = grid.index_fill(0, cells, 1) if mode == "occupancy" else grid.scatter_add(0, cells, ones)
         return filled[:total].view(x, y, z)
+    features = features.to(torch.float32)
     grid = torch.zeros(total + 1, features.shape[1], device=points.device)
     if mode == "max":
         index = cells[:, None].expand_as(features)
         return grid.scatter_reduce(0, index, features, "amax", include_self=False)[:total].view(x, y, z, -1)
-    counts = torch.zeros(total + 1, device=points.device).index_add(0, cells, torch.ones_like(points[:, 0]))
+    counts = torch.zeros(total + 1, device=points.device).index_add(0, cells, torch.ones_like(steps[:, 0]))
     mean = grid.index_add(0, cells, features)[:total] / counts[:total].clamp(min=1)[:, None]
     return mean.view(x, y, z, -1)
 
@@ -101,6 +102,6 @@ def _clock(problem: ClockProblem) -> tuple[Callable[..., Tensor], tuple[Any, ...
 
 def _voxels(problem: VoxelProblem) -> tuple[Callable[..., Tensor], tuple[Any, ...]]:
     case = problem.case
-    lowest = problem.points.new_tensor(case.grid_min)
-    edge = problem.points.new_tensor(case.voxel_size)
+    lowest = torch.tensor(case.grid_min, device=problem.device)
+    edge = torch.tensor(case.voxel_size, device=problem.device)
     return voxels, (problem.points, problem.features, lowest, edge, (case.grid_size, case.mode))

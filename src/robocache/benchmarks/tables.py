@@ -173,6 +173,7 @@ KNOWN_BLOCKS = (
     "detectable",
     "cost",
     "end_to_end",
+    "native",
     "loader",
     "windows",
     "mcap",

@@ -10,7 +10,7 @@ from torch import Tensor
 from robocache.errors import ArgumentError
 from robocache.ops import checks, plans, registration
 from robocache.ops.backends import choose_backend, kernels
-from robocache.ops.fuse_multimodal import registered
+from robocache.ops.fuse_multimodal import registered, torch_backend
 from robocache.ops.limits import encode_policies
 from robocache.ops.resample_trajectories.native import StreamsPlan
 from robocache.policies import Linear, Policy
@@ -244,7 +244,7 @@ def _plan(columns: _Columns, targets: Tensor, wanted: tuple[str, bool]) -> plans
         lengths = [next(rest) if is_there else None for is_there in places]
         if streams is not None:
             return streams(data, times, targets, lengths)
-        return registered.run(data, times, targets, (policies, lengths), backend)
+        return torch_backend.fuse(data, times, targets, policies, lengths, with_valid=with_valid)
 
     return run
 

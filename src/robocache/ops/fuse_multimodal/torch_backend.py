@@ -10,11 +10,17 @@ from robocache.policies import Policy
 
 
 def fuse(
-    data: list[Tensor], times: list[Tensor], targets: Tensor, policies: list[Policy], lengths: list[Tensor | None]
+    data: list[Tensor],
+    times: list[Tensor],
+    targets: Tensor,
+    policies: list[Policy],
+    lengths: list[Tensor | None],
+    *,
+    with_valid: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Lists of [B,S,D] and [B,S], targets [B,T] -> data [B,T,sum D], valid [B,T,streams]."""
+    """Lists of [B,S,D] and [B,S], targets [B,T] -> data [B,T,sum D], valid [B,T,streams]; if not wanted, anything."""
     if torch_linear.takes(data, times, targets, policies, lengths):
-        mixed = torch_linear.fuse(data, times, targets)
+        mixed = torch_linear.fuse(data, times, targets, with_valid=with_valid)
         if mixed is not None:
             return mixed
     parts = [

@@ -122,7 +122,7 @@ def _plan(
         data, times, targets = tensors[:3]
         lengths = tensors[3] if len(tensors) > 3 else None
         if streams is None:
-            return _run(data, times, targets, (policy, lengths), backend)
+            return torch_backend.resample_trajectories(data, times, targets, policy, lengths, with_valid=return_valid)
         out, valid = streams([data], [times], targets, [lengths])
         return out, valid[:, :, 0] if return_valid else valid
 

@@ -30,13 +30,13 @@ class Neighbours(NamedTuple):
 
 
 def resample_trajectories(
-    data: Tensor, times: Tensor, targets: Tensor, policy: Policy, lengths: Tensor | None
+    data: Tensor, times: Tensor, targets: Tensor, policy: Policy, lengths: Tensor | None, *, with_valid: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """[B,S,D], [B,S], [B,T] -> data [B,T,D] in the dtype of `data`, valid [B,T]."""
+    """[B,S,D], [B,S], [B,T] -> data [B,T,D] in the dtype of `data`, valid [B,T]; if that is not wanted, anything."""
     if torch_linear.takes([data], [times], targets, [policy], [lengths]):
-        mixed = torch_linear.fuse([data], [times], targets)
+        mixed = torch_linear.fuse([data], [times], targets, with_valid=with_valid)
         if mixed is not None:
-            return mixed[0], mixed[1].squeeze(2)
+            return mixed[0], mixed[1].view_as(targets)
     arithmetic = torch.float64 if data.dtype == torch.float64 else torch.float32
     found = find_neighbours(times, targets, policy, lengths, arithmetic)
     return blend(data, found, policy, arithmetic), found.valid
