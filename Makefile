@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Installing compiles this where there is a C compiler; then the tests insist on it.
 NATIVE := setup.py $(wildcard src/robocache/_native/*.c src/robocache/_native/python/*.c src/robocache/_native/*.h src/robocache/_native/*.inc)
+LONG := tests/stress/test_long_running.py
 export ROBOCACHE_REQUIRE_NATIVE ?= $(if $(shell command -v cc),1,0)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -15,7 +16,7 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "PYTHON=python3.12 chooses the interpreter of $(VENV) (now: $(PYTHON), 3.11 or newer)."
-	@echo "TEST_PROCESSES=8 runs the tests, but not the stress suite, in so many processes instead of 2."
+	@echo "TEST_PROCESSES=8 runs the tests, but not those of $(LONG), in so many processes instead of 2."
 	@echo "FUZZ_SECONDS=600 FUZZ_TARGETS='mcap image' fuzzes these so long, instead of all for a minute each."
 	@echo "STRESS_TEST_DURATION=3600 makes the burn-in of 'make test' an hour instead of 20 seconds."
 
@@ -30,7 +31,8 @@ demo: $(STAMP) ## record, align, build and load a generated robot; writes demo-o
 	$(BIN)/robocache demo --out demo-output
 
 test: check ## everything: lint, tests and the short stress suite
-	STRESS_TEST_DURATION=$${STRESS_TEST_DURATION:-20} $(BIN)/python -m pytest tests/stress -q
+	STRESS_TEST_DURATION=$${STRESS_TEST_DURATION:-20} $(BIN)/python -m pytest $(LONG) -q
+	$(BIN)/python -m pytest tests/stress --ignore=$(LONG) -q -n $${TEST_PROCESSES:-2} --dist worksteal
 
 check: lint ## lint and tests without the stress suite: before every commit
 	$(BIN)/python -m pytest -q -n $${TEST_PROCESSES:-2} --dist worksteal

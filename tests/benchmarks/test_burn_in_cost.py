@@ -54,7 +54,7 @@ def test_each_way_of_burning_in_is_measured(name):
     """Fails when the burn-in runs on another clock than its blocks', so that it never ends or has no round."""
     workload = Workload(batch=1)
     blocks = burn_in_cost.Blocks(workload.run, size=1)
-    also = burn_in_cost.RUNS[name](workload, blocks, Settings(seconds=2.0, batch_size=1))
+    also = burn_in_cost.RUNS[name](workload, blocks, Settings(seconds=0.7, batch_size=1))
     assert len(blocks.pairs()) >= 1
     assert blocks.paused_s > 0
     assert name == "nothing" or also["readings"] >= 1

@@ -6,7 +6,9 @@ import functools
 import importlib
 import importlib.util
 import os
+from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from robocache.policies import Angle, Linear, Nearest, Previous, Slerp  # noqa: 
 MUST_HAVE_GPU = os.environ.get("ROBOCACHE_REQUIRE_GPU") == "1"
 NO_GPU = "needs a GPU, and torch.cuda.is_available() is False"
 MUST_HAVE_NATIVE = os.environ.get("ROBOCACHE_REQUIRE_NATIVE") == "1"
+MANY_CASES = 3
 BACKENDS = ("reference", "pytorch", "native", "kernel")
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -36,6 +39,27 @@ def needs_native():
     """Skip where the library was not built, or fail where it must have been."""
     if native_library.PROBLEM is not None:
         (pytest.fail if MUST_HAVE_NATIVE else pytest.skip)(native_library.PROBLEM)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Of many cases of one test that Triton's interpreter runs, take every other: all on a GPU, and every night."""
+    if HAS_GPU or os.environ.get("ROBOCACHE_NIGHTLY") == "1":
+        return
+    cases = defaultdict(list)
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and is_interpreted(item):
+            cases[item.path, item.originalname].append(item)
+    spared = {item for found in cases.values() if len(found) > MANY_CASES for item in found[1::2]}
+    if spared:
+        config.hook.pytest_deselected(items=list(spared))
+        items[:] = [item for item in items if item not in spared]
+
+
+def is_interpreted(item):
+    """Whether a kernel is run, as far as that can be told: by a backend's name, or the device of kernels alone."""
+    if "native" in (found := item.callspec.params.values() if hasattr(item, "callspec") else ()):
+        return False
+    return "kernel" in found or ("kernel_device" in item.fixturenames and "backend" not in " ".join(item.fixturenames))
 
 
 def pytest_runtest_setup(item):
