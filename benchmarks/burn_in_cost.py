@@ -1,8 +1,9 @@
-"""What a burn-in costs besides its work: `python -m benchmarks.burn_in_cost [--seconds 60] [--threads N ...]`.
+"""What a burn-in costs besides its work: `python -m benchmarks.burn_in_cost [--seconds 60] [--like 60 86400]`.
 
 One process runs the same iteration in short blocks, bare and inside a real burn-in, in the order A B B A: readings at
 quiescent points, the log on disk, checks, the heartbeat of the hang watch are all in B. The clock of the burn-in stands
-still while bare blocks run, so that its readings are as dense as in a run of `--seconds`, where they are densest.
+still while bare blocks run, so that its readings are as dense as in a run of `--like` seconds; they are densest in
+short ones. `--seconds` is how much of such a run is looked at.
 Comparing results with what must come out is the work itself, and in both. For control, "nothing" is the bare
 loop against itself through the same blocks. The verdict at the end is timed apart: it comes once.
 """
@@ -47,14 +48,17 @@ class Blocks:
     Args:
         one: The iteration.
         size: Iterations of a block; a multiple of the input sets, so that all blocks do the same.
+        seconds: On the burn-in's clock, after which it is enough.
     """
 
     one: Callable[[int], object]
     size: int
+    seconds: float
     rows: list[list[float]] = field(default_factory=list)
     paused_s: float = 0.0
     paused_waiting_s: float = 0.0
     _done: int = -1
+    _began_s: float = 0.0
     _from: tuple[float, float] = (0.0, 0.0)
     _row: list[float] = field(default_factory=list)
 
@@ -67,6 +71,7 @@ class Blocks:
         if self._done < 0:
             self._done = 0
             self._bare()
+            self._began_s = self.monotonic()
             self._from = _now()
 
     def after_iteration(self) -> None:
@@ -83,6 +88,10 @@ class Blocks:
             self._row = []
             self._bare()
         self._from = _now()
+
+    def are_enough(self) -> bool:
+        """Whether the burn-in may end; never in the middle of a round."""
+        return self._done > 0 and self._done % (2 * self.size) == 0 and self.monotonic() >= self._began_s + self.seconds
 
     def pairs(self) -> Pairs:
         """[round, A B B A, wall and CPU] seconds."""
@@ -134,10 +143,10 @@ def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="of each burn-in, without its bare blocks")
-    parser.add_argument("--threads", type=int, nargs="*", help="of PyTorch; default: 1, and as many as it takes itself")
+    parser.add_argument("--like", type=float, nargs="*", default=[60.0, 86_400.0], help="runs of so many seconds")
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
-    usual = torch.get_num_threads()
     document: dict[str, Any] = {
         **machine.commit(),
         "machine": machine.describe(),
@@ -147,19 +156,20 @@ def main() -> None:
         "reading_share": reading_cost.SHARE,
         "runs": [],
     }
-    for threads in given.threads or sorted({1, usual}):
-        torch.set_num_threads(threads)
+    torch.set_num_threads(given.threads)
+    for like_s in given.like:
         for name, run in RUNS.items():
-            found = {"what": name, "threads": threads} | measured(run, given.seconds)
+            found = {"what": name, "like_seconds": like_s, "threads": given.threads}
+            found |= measured(run, given.seconds, like_s)
             print(found, flush=True)
             document["runs"].append(found)
     document["load_average_after"] = machine.load_average()
     results.save(document, given.out)
 
 
-def measured(run: Callable[[Workload, Blocks, Settings], dict[str, float]], seconds: float) -> dict[str, Any]:
+def measured(run: Callable[[Workload, Blocks, Settings], dict[str, float]], seconds: float, like_s: float) -> Any:  # noqa: ANN401  what JSON holds
     """One way of burning in, beside the bare loop."""
-    settings = Settings(seconds=seconds)
+    settings = Settings(seconds=like_s)
     workload = Workload(batch=settings.batch_size, is_alone=True)
     for iteration in range(60):
         workload.run(iteration)
@@ -167,7 +177,7 @@ def measured(run: Callable[[Workload, Blocks, Settings], dict[str, float]], seco
     for iteration in range(60):
         workload.run(iteration)
     each_s = (time.monotonic() - began) / 60
-    blocks = Blocks(workload.run, max(1, round(BLOCK_S / each_s / INPUT_SETS)) * INPUT_SETS)
+    blocks = Blocks(workload.run, max(1, round(BLOCK_S / each_s / INPUT_SETS)) * INPUT_SETS, seconds)
     also = run(workload, blocks, settings)
     pairs = blocks.pairs()
     if workload.wrong_elements():
@@ -183,10 +193,10 @@ def measured(run: Callable[[Workload, Blocks, Settings], dict[str, float]], seco
 
 
 def _nothing(workload: Workload, blocks: Blocks, settings: Settings) -> dict[str, float]:
-    end = blocks.monotonic() + settings.seconds
+    del settings
     blocks.begin()
     iteration = 0
-    while blocks.monotonic() < end:
+    while not blocks.are_enough():
         workload.run(iteration)
         iteration += 1
         blocks.after_iteration()
@@ -205,7 +215,11 @@ def _command(workload: Workload, blocks: Blocks, settings: Settings) -> dict[str
     header = run_header("burn-in", settings, Thresholds(), {})
     with _clock(blocks), _watch() as beat, tempfile.TemporaryDirectory() as folder:
         hooks = long_run.LongHooks(
-            lines=_line, heartbeat=beat, after_iteration=blocks.after_iteration, on_reading=blocks.begin
+            lines=_line,
+            heartbeat=beat,
+            after_iteration=blocks.after_iteration,
+            on_reading=blocks.begin,
+            should_stop=blocks.are_enough,
         )
         with run_log.RunLog(Path(folder, "run.jsonl"), header, resume=False) as log:
             report = long_run.long_run(task, log, thresholds=Thresholds(), hooks=hooks)
@@ -223,7 +237,9 @@ def _in_memory(workload: Workload, blocks: Blocks, settings: Settings) -> dict[s
 
     same = SimpleNamespace(run=workload.run, wrong_elements=wrong_elements)
     with _clock(blocks), _watch() as beat, mock.patch.object(burn_in, "Workload", return_value=same):
-        hooks = burn_in.Hooks(lines=_line, heartbeat=beat, after_iteration=blocks.after_iteration)
+        hooks = burn_in.Hooks(
+            lines=_line, heartbeat=beat, after_iteration=blocks.after_iteration, should_stop=blocks.are_enough
+        )
         report = burn_in.burn_in(settings, hooks)
     return _readings(report.measured)
 

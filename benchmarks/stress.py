@@ -47,16 +47,22 @@ def _cost(document: dict[str, Any]) -> Table:
             f"{run['added_percent'][clock][name + '_most']:+.2f})"
             for clock, name in (("cpu", "median"), ("cpu", "sums"), ("wall", "median"))
         ]
-        rows.append((run["what"], str(run["threads"]), str(run["rounds"]), *added, str(run.get("readings", ""))))
+        rows.append(
+            (run["what"], _length(run["like_seconds"]), str(run["rounds"]), *added, str(run.get("readings", "")))
+        )
     return (
         "around the loop",
-        "threads",
+        "as in a run of",
         "rounds",
         "CPU time, median",
         "CPU time, sums",
         "wall, median",
         "readings",
     ), rows
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds / 3600:g} h" if seconds >= 3600 else f"{seconds:g} s"
 
 
 def _matrix(matrix: dict[str, Any]) -> Table:

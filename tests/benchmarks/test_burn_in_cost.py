@@ -25,7 +25,7 @@ def test_what_a_burn_in_adds_is_found_and_its_clock_stands_still_meanwhile(monke
     def bare(_iteration):
         clock.now += 0.25
 
-    blocks = burn_in_cost.Blocks(bare, size=3)
+    blocks = burn_in_cost.Blocks(bare, size=3, seconds=3.0)
     blocks.begin()
     for _ in range(4 * 3):
         clock.now += 0.3125
@@ -33,6 +33,7 @@ def test_what_a_burn_in_adds_is_found_and_its_clock_stands_still_meanwhile(monke
     pairs = blocks.pairs()
     assert pairs[..., 0].tolist() == [[0.75, 0.9375, 0.9375, 0.75]] * 2
     assert blocks.monotonic() == 4 * 3 * 0.3125
+    assert blocks.are_enough()
     found = burn_in_cost.added(pairs)
     assert {found[each][name] for each in ("wall", "cpu") for name in found[each]} == {25.0}
 
@@ -53,8 +54,8 @@ def test_the_interval_is_that_of_scipy():
 def test_each_way_of_burning_in_is_measured(name):
     """Fails when the burn-in runs on another clock than its blocks', so that it never ends or has no round."""
     workload = Workload(batch=1)
-    blocks = burn_in_cost.Blocks(workload.run, size=1)
-    also = burn_in_cost.RUNS[name](workload, blocks, Settings(seconds=0.7, batch_size=1))
+    blocks = burn_in_cost.Blocks(workload.run, size=1, seconds=0.7)
+    also = burn_in_cost.RUNS[name](workload, blocks, Settings(seconds=60.0, batch_size=1))
     assert len(blocks.pairs()) >= 1
     assert blocks.paused_s > 0
     assert name == "nothing" or also["readings"] >= 1
