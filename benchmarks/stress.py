@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def _matrix(matrix: dict[str, Any]) -> Table:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("[", "\\[").replace("\n", " ")[:120]
+    shown = textwrap.shorten(text, 120, placeholder=" ...")
+    return shown.replace("|", "\\|").replace("[", "\\[")
 
 
 def _verdicts(document: dict[str, Any]) -> Table:
