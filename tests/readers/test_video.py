@@ -1,5 +1,6 @@
 """Videos: every frame is what PyAV decodes when it goes through the file from its start."""
 
+import gc
 import multiprocessing
 import os
 import shutil
@@ -170,6 +171,7 @@ def test_resizing_is_an_antialiased_bilinear_filter(tmp_path, files):
 def test_open_files_are_capped_and_closed(tmp_path):
     """Fails if a decoder is never closed, or if closing a recording leaves one open."""
     source, files = write_video(tmp_path / "v.mp4", 2), VideoFiles(Limits())
+    gc.collect()  # what earlier tests left open is not to be closed meanwhile
     before, most = open_files(), 0
     limit_open_decoders(8)
     try:
