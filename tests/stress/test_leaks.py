@@ -90,6 +90,29 @@ def test_a_step_beyond_a_days_budget_is_inconclusive():
     assert verdict.why.startswith("one step of 600.0 MB")
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("step", [2e6, 6e8])
+def test_a_leak_beside_a_late_cache_is_found(step, seed):
+    """Fails when a step excuses whatever else grows: "level before and after" was said of 854 bytes an iteration."""
+    counts = 5e7 + 854.0 * ITERATION + spikes(seed) + step * (250 + 40 * seed < ITERATION)
+    verdict = judge_at_50_hz(HEAP, counts)
+    assert verdict.outcome == "FAIL", verdict
+    assert verdict.why.startswith("beside a step of ")
+    wanted = scipy.stats.theilslopes(counts[:250], ITERATION[:250]).slope * PER_DAY  # of what lies before the step
+    assert verdict.growth_per_day == pytest.approx(wanted, rel=0.1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("onset", [430, 460, 500])
+def test_a_leak_that_begins_late_is_inconclusive(onset, seed):
+    """Fails when the slope of the whole run decides alone: most of its pairs lie before the leak."""
+    verdict = judge_at_50_hz(HEAP, 5e7 + 2_000.0 * np.maximum(ITERATION - onset, 0) + spikes(seed))
+    assert verdict.outcome == "INCONCLUSIVE", verdict
+    assert "not before: run longer" in verdict.why
+    back = 5e7 + 2_000.0 * ((ITERATION - onset) % READINGS)  # a cache emptied at `onset`, which fills again
+    assert judge_at_50_hz(HEAP, back).outcome != "INCONCLUSIVE"
+
+
 def test_resident_memory_that_wanders_is_noise_and_a_flood_is_not():
     assert judge_at_50_hz(RESIDENT, 3e8 + 18e6 * ITERATION / READINGS).outcome == "PASS"
     assert judge_at_50_hz(RESIDENT, 3e8 + 90e6 * ITERATION / READINGS).outcome == "FAIL"
@@ -100,6 +123,8 @@ def test_too_few_readings_are_inconclusive_and_unreadable_ones_invalid():
     assert judge_at_50_hz(HEAP, 5e7 + 1e6 * ITERATION[:few]).outcome == "INCONCLUSIVE"
     counts = np.full(READINGS, 5e7)
     counts[7] = math.nan
+    assert str(judge_at_50_hz(HEAP, counts)) == "INVALID heap_bytes: it cannot be read on this machine"
+    counts[7] = -math.inf
     assert str(judge_at_50_hz(HEAP, counts)) == "INVALID heap_bytes: it cannot be read on this machine"
 
 

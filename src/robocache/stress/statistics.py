@@ -11,7 +11,7 @@ resemble each other); K. P. White 1997 (MSER: the warm-up to cut is the one that
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -70,8 +70,7 @@ def quiescent_levels(times: Floats, counts: Floats) -> Levels:
         counts: [reading].
     """
     start = settled_from(times, counts)
-    windows = min(max((len(counts) - start) // _READINGS_PER_WINDOW, WINDOWS), MOST_WINDOWS)
-    return Levels(*_lowest(times[start:], counts[start:], windows), start)
+    return replace(lowest_levels(times[start:], counts[start:]), warm_up=start)
 
 
 def settled_from(times: Floats, counts: Floats) -> int:
@@ -147,13 +146,43 @@ def largest_step(levels: Floats) -> float:
     Args:
         levels: [level].
     """
+    return float(np.diff(levels)[_steps(levels)].sum())
+
+
+def without_steps(times: Floats, levels: Floats) -> Floats:
+    """The levels as if the windows of `largest_step` had brought no more than the others.
+
+    Args:
+        times: [level], ascending.
+        levels: [level].
+    """
+    places, rises, spans = _steps(levels), np.diff(levels), np.diff(times)
+    others = np.delete(rises / spans, places)
+    rises[places] = np.median(others) * spans[places]
+    return np.concatenate([levels[:1], levels[0] + rises.cumsum()])
+
+
+def lowest_levels(times: Floats, counts: Floats) -> Levels:
+    """The lowest count of each of 16 to 40 windows, of all readings.
+
+    Args:
+        times: [reading], ascending.
+        counts: [reading].
+    """
+    windows = min(max(len(counts) // _READINGS_PER_WINDOW, WINDOWS), MOST_WINDOWS)
+    return Levels(*_lowest(times, counts, windows), 0)
+
+
+def _steps(levels: Floats) -> list[int]:
+    """Which windows brought nearly all growth there was, if one or two did."""
     total = float(levels[-1] - levels[0])
-    rises = np.sort(np.diff(levels))[::-1]
+    rises = np.diff(levels)
+    first, second = (int(each) for each in np.argsort(rises)[:-3:-1])
     if total <= 0:
-        return 0.0
-    if rises[0] > _STEP * total:
-        return float(rises[0])
-    return float(rises[:2].sum()) if rises[:2].sum() > _TWO_STEPS * total else 0.0
+        return []
+    if rises[first] > _STEP * total:
+        return [first]
+    return [first, second] if rises[first] + rises[second] > _TWO_STEPS * total else []
 
 
 def _lowest(times: Floats, counts: Floats, windows: int) -> tuple[Floats, Floats]:

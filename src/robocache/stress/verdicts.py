@@ -1,9 +1,9 @@
 """Is it a leak? A verdict over a counter's readings that can also say: cannot tell; and how small a leak it would see.
 
 The rule: cut the warm-up where it ends, keep the lowest level of each window (the quiescent one), ask whether these
-rise and how fast at the least, set aside what is a step or two or still settling, and hold what a day would gain, at
-the least, against the counter's budget. Significance alone is useless on exact counters, where one byte is
-significant; size alone is useless on noisy ones.
+rise and how fast at the least, set aside a step or two (not what rises beside them) and what is still settling, and
+hold what a day would gain, at the least, against the counter's budget. Significance alone is useless on exact counters,
+where one byte is significant; size alone is useless on noisy ones.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from robocache.stress.statistics import (
     Trend,
     is_settling,
     largest_step,
+    lowest_levels,
     quiescent_levels,
     theil_sen,
+    without_steps,
 )
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
@@ -38,6 +40,7 @@ _HALVINGS = 14
 _MARGIN = 1.5  # another run is not the same one rotated
 _LEAST_NOISE = 0.1  # of what a counter may wander: what the levelest run may, too
 _BEYOND_NOISE = 5.0  # so many times what levels wander beside their trend; of random walks hardly one rises as much
+_LATE_SHARES = (0.5, 0.25, 0.125)  # of the readings: the ends of a run that are looked at by themselves
 _LEAST_BYTES, _LEAST_PIECES = 64.0, 4.0  # the growth over a run, below which a slope cannot be told from one step
 
 
@@ -110,7 +113,7 @@ def judge(
         per_day: How much progress 24 hours bring.
         with_detectable: Work out the minimum detectable leak too, which takes some 20 ms.
     """
-    if np.isnan(counts).any() or not (np.isfinite(progress).all() and math.isfinite(per_day)):
+    if not np.isfinite(counts).all() or not (np.isfinite(progress).all() and math.isfinite(per_day)):
         return Verdict(counter.name, "INVALID", "it cannot be read on this machine")
     if len(counts) < LEAST_READINGS:
         return Verdict(
@@ -118,8 +121,15 @@ def judge(
         )
     levels = quiescent_levels(progress, counts)
     trend = theil_sen(levels.times, levels.values, is_correlated=True)
-    noise = _allowance(counter, levels.times, levels.values, trend)
-    outcome, why = _outcome(counter, levels, _scaled(trend, per_day), noise)
+    outcome, why = _outcome(counter, levels, trend, per_day)
+    if step := largest_step(levels.values):
+        rest = replace(levels, values=without_steps(levels.times, levels.values))
+        rest_trend = theil_sen(rest.times, rest.values, is_correlated=True)
+        rest_outcome, rest_why = _outcome(counter, rest, rest_trend, per_day)
+        if rest_outcome != "PASS":
+            outcome, why, trend = rest_outcome, f"beside a step of {_amount(counter, step)}: {rest_why}", rest_trend
+    if outcome == "PASS" and (late := _late_growth(counter, progress, counts, per_day)):
+        outcome, why = "INCONCLUSIVE", late
     scope, doubt = counter.scope(), counter.doubt()
     why = f"{why}, {scope}" if scope else why
     if doubt:
@@ -195,11 +205,31 @@ def told_apart(verdicts: tuple[Verdict, ...], counters: tuple[Counter, ...]) -> 
 
 
 def _is_seen(counter: Counter, times: Floats, values: Floats) -> bool:
-    """Growth that is surely there: the rule without the budget."""
+    """Growth that is surely there, maybe beside a step: the rule without the budget."""
+    if largest_step(values):
+        values = without_steps(times, values)
     trend = theil_sen(times, values, is_correlated=True)
     is_sure = trend.p_value < _SIGNIFICANCE and trend.lower > 0
     is_sure = is_sure and float(np.ptp(values)) >= _allowance(counter, times, values, trend)
     return is_sure and not largest_step(values) and not is_settling(times, values)
+
+
+def _late_growth(counter: Counter, progress: Floats, counts: Floats, per_day: float) -> str:
+    """What rises beyond its budget at the end of a run, to where it never was before; empty: nothing does.
+
+    The slope of the whole run says nothing about a leak that begins late: most of its pairs lie before that.
+    """
+    for share in _LATE_SHARES:
+        start = len(counts) - int(share * len(counts))
+        if len(counts) - start < LEAST_READINGS:
+            break
+        late = lowest_levels(progress[start:], counts[start:])
+        trend = theil_sen(late.times, late.values, is_correlated=True)
+        rose = float(late.values[-1] - counts[:start].max())
+        if rose > counter.noise and _outcome(counter, late, trend, per_day)[0] == "FAIL":
+            least = _amount(counter, trend.lower * per_day)
+            return f"rises by at least {least} a day since iteration {progress[start]:.0f}, not before: run longer"
+    return ""
 
 
 def _allowance(counter: Counter, times: Floats, values: Floats, trend: Trend) -> float:
@@ -213,13 +243,9 @@ def _allowance(counter: Counter, times: Floats, values: Floats, trend: Trend) ->
     return min(counter.noise, max(_LEAST_NOISE * counter.noise, _BEYOND_NOISE * wandered))
 
 
-def _scaled(trend: Trend, by: float) -> Trend:
-    return Trend(trend.slope * by, trend.lower * by, trend.upper * by, trend.p_value)
-
-
-def _outcome(counter: Counter, levels: Levels, trend: Trend, noise: float) -> tuple[Outcome, str]:
+def _outcome(counter: Counter, levels: Levels, trend: Trend, per_day: float) -> tuple[Outcome, str]:
     budget = _amount(counter, counter.budget_per_day)
-    growth, least = trend.slope, trend.lower
+    growth, least, most = (slope * per_day for slope in (trend.slope, trend.lower, trend.upper))
     step, spread = largest_step(levels.values), float(np.ptp(levels.values))
     if step > max(counter.budget_per_day, counter.noise):
         return "INCONCLUSIVE", f"one step of {_amount(counter, step)}, the budget of a day is {budget}: run longer"
@@ -227,14 +253,14 @@ def _outcome(counter: Counter, levels: Levels, trend: Trend, noise: float) -> tu
         return "PASS", f"no trend, level within {_amount(counter, spread)}"
     if growth <= counter.budget_per_day:
         return "PASS", f"{_amount(counter, growth)} a day, within the budget of {budget}"
-    if spread < noise:
+    if spread < _allowance(counter, levels.times, levels.values, trend):
         return "PASS", f"level within {_amount(counter, spread)}, which is noise"
     if step:
         return "PASS", f"one step of {_amount(counter, step)}, level before and after"
     if is_settling(levels.times, levels.values):
         return "INCONCLUSIVE", f"still settling, at {_amount(counter, growth)} a day: run longer"
     if least <= counter.budget_per_day:
-        return "INCONCLUSIVE", f"{_amount(counter, least)} to {_amount(counter, trend.upper)} a day: run longer"
+        return "INCONCLUSIVE", f"{_amount(counter, least)} to {_amount(counter, most)} a day: run longer"
     return "FAIL", f"grows by at least {_amount(counter, least)} a day, the budget is {budget}"
 
 
