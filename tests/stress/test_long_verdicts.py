@@ -152,7 +152,7 @@ def test_an_error_a_wrong_result_and_a_threshold_each_fail_a_run(tmp_path):
 def test_a_leak_fails_within_a_short_run(tmp_path):
     """The control: what every iteration keeps is found by the whole of it, log and all."""
     task = Stub()
-    report, _ = run(tmp_path, task, after_iteration=lambda: task.kept.append(bytearray(100)))
+    report, _ = run(tmp_path, task, after_iteration=lambda: task.kept.append(bytearray(1_000)))
     assert "FAIL heap_bytes: grows by at least" in "; ".join(report.problems), report
 
 

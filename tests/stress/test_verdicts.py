@@ -67,12 +67,14 @@ def test_what_flattens_is_told_from_what_does_not(curve, expected):
 
 
 def test_one_step_and_two_are_steps_and_eight_are_a_leak():
-    """Fails when growth in a single window passes for a slope."""
-    windows = np.arange(32)
-    assert largest_step(7.0 * (windows > 9)) == 7
-    assert largest_step(7.0 * (windows > 9) + 5.0 * (windows > 20)) == 12
-    assert largest_step(7.0 * (windows // 4)) == 0
-    assert largest_step(-windows.astype(float)) == 0
+    """Fails when growth in a single window passes for a slope, or a slope for a step since one window is long."""
+    windows = np.arange(32.0)
+    assert largest_step(windows, 7.0 * (windows > 9)) == 7
+    assert largest_step(windows, 7.0 * (windows > 9) + 5.0 * (windows > 20)) == 12
+    assert largest_step(windows, 7.0 * (windows // 4)) == 0
+    assert largest_step(windows, -windows) == 0
+    uneven = windows + 500.0 * (windows > 9)
+    assert largest_step(uneven, 7.0 * uneven) == 0
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -64,7 +64,7 @@ def _slowdown(calls: Floats, ratios: Floats) -> tuple[float, float]:
     levels = np.array([float(np.median(ratios[window])) for window in windows])
     trend = theil_sen(times, levels, is_correlated=True)
     span = float(calls[-1] - calls[0]) / float(np.median(levels))
-    is_sure = trend.p_value < _SIGNIFICANCE and not largest_step(levels) and not is_settling(times, levels)
+    is_sure = trend.p_value < _SIGNIFICANCE and not largest_step(times, levels) and not is_settling(times, levels)
     return (trend.lower * span if is_sure else 0.0), trend.slope * span
 
 

@@ -140,13 +140,14 @@ def is_settling(times: Floats, levels: Floats) -> bool:
     return bool(is_bent and fit[1] + 2 * bend < _SETTLING * (fit[1] - 2 * bend))
 
 
-def largest_step(levels: Floats) -> float:
+def largest_step(times: Floats, levels: Floats) -> float:
     """What one or two windows brought, if that is nearly all growth there was; 0: there was no such step.
 
     Args:
+        times: [level], ascending.
         levels: [level].
     """
-    return float(np.diff(levels)[_steps(levels)].sum())
+    return float(np.diff(levels)[_steps(times, levels)].sum())
 
 
 def without_steps(times: Floats, levels: Floats) -> Floats:
@@ -156,7 +157,7 @@ def without_steps(times: Floats, levels: Floats) -> Floats:
         times: [level], ascending.
         levels: [level].
     """
-    places, rises, spans = _steps(levels), np.diff(levels), np.diff(times)
+    places, rises, spans = _steps(times, levels), np.diff(levels), np.diff(times)
     others = np.delete(rises / spans, places)
     rises[places] = np.median(others) * spans[places]
     return np.concatenate([levels[:1], levels[0] + rises.cumsum()])
@@ -173,16 +174,18 @@ def lowest_levels(times: Floats, counts: Floats) -> Levels:
     return Levels(*_lowest(times, counts, windows), 0)
 
 
-def _steps(levels: Floats) -> list[int]:
-    """Which windows brought nearly all growth there was, if one or two did."""
+def _steps(times: Floats, levels: Floats) -> list[int]:
+    """Which windows brought nearly all growth there was, if one or two did, and not because they last so long."""
     total = float(levels[-1] - levels[0])
-    rises = np.diff(levels)
-    first, second = (int(each) for each in np.argsort(rises)[:-3:-1])
+    rises, spans = np.diff(levels), np.diff(times)
+    # A busy machine may put most of a run between two readings, and a steady leak's growth with it.
+    beyond = rises - max(float(np.median(rises / spans)), 0.0) * spans
+    first, second = (int(each) for each in np.argsort(beyond)[:-3:-1])
     if total <= 0:
         return []
-    if rises[first] > _STEP * total:
+    if beyond[first] > _STEP * total:
         return [first]
-    return [first, second] if rises[first] + rises[second] > _TWO_STEPS * total else []
+    return [first, second] if beyond[first] + beyond[second] > _TWO_STEPS * total else []
 
 
 def _lowest(times: Floats, counts: Floats, windows: int) -> tuple[Floats, Floats]:

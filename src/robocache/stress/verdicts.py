@@ -122,7 +122,7 @@ def judge(
     levels = quiescent_levels(progress, counts)
     trend = theil_sen(levels.times, levels.values, is_correlated=True)
     outcome, why = _outcome(counter, levels, trend, per_day)
-    if step := largest_step(levels.values):
+    if step := largest_step(levels.times, levels.values):
         rest = replace(levels, values=without_steps(levels.times, levels.values))
         rest_trend = theil_sen(rest.times, rest.values, is_correlated=True)
         rest_outcome, rest_why = _outcome(counter, rest, rest_trend, per_day)
@@ -206,12 +206,12 @@ def told_apart(verdicts: tuple[Verdict, ...], counters: tuple[Counter, ...]) -> 
 
 def _is_seen(counter: Counter, times: Floats, values: Floats) -> bool:
     """Growth that is surely there, maybe beside a step: the rule without the budget."""
-    if largest_step(values):
+    if largest_step(times, values):
         values = without_steps(times, values)
     trend = theil_sen(times, values, is_correlated=True)
     is_sure = trend.p_value < _SIGNIFICANCE and trend.lower > 0
     is_sure = is_sure and float(np.ptp(values)) >= _allowance(counter, times, values, trend)
-    return is_sure and not largest_step(values) and not is_settling(times, values)
+    return is_sure and not largest_step(times, values) and not is_settling(times, values)
 
 
 def _late_growth(counter: Counter, progress: Floats, counts: Floats, per_day: float) -> str:
@@ -246,7 +246,7 @@ def _allowance(counter: Counter, times: Floats, values: Floats, trend: Trend) ->
 def _outcome(counter: Counter, levels: Levels, trend: Trend, per_day: float) -> tuple[Outcome, str]:
     budget = _amount(counter, counter.budget_per_day)
     growth, least, most = (slope * per_day for slope in (trend.slope, trend.lower, trend.upper))
-    step, spread = largest_step(levels.values), float(np.ptp(levels.values))
+    step, spread = largest_step(levels.times, levels.values), float(np.ptp(levels.values))
     if step > max(counter.budget_per_day, counter.noise):
         return "INCONCLUSIVE", f"one step of {_amount(counter, step)}, the budget of a day is {budget}: run longer"
     if growth <= 0 or trend.p_value >= _SIGNIFICANCE:
