@@ -123,7 +123,8 @@ def test_a_log_is_neither_overwritten_nor_shared_nor_guessed_at(finished, tmp_pa
     """Fails when a second run is mixed into a log, or a damaged line is skipped.
 
     Seen without the look at `resume`, without the lock, with the duration left out of the comparison, with damaged
-    lines skipped, all or those after the second, and with a log of its own for `--resume` without `--log`.
+    lines skipped, all or those after the second, with a log of its own for `--resume` without `--log`, and with lines
+    believed that are JSON and lack what they must have.
     """
     log, _ = finished
     before = log.read_bytes()
@@ -140,7 +141,24 @@ def test_a_log_is_neither_overwritten_nor_shared_nor_guessed_at(finished, tmp_pa
         damaged.write_text("\n".join(wrong) + "\n")
         problem = f"line {number} is no line of a long run's log"
         assert problem in burn_in("--seconds", "1", "--resume", "--log", damaged).stderr
+    for number, wrong in [(3, {"kind": "reading"}), (4, {"counts": [1, 2]}), (5, {"iteration": "many"})]:
+        torn = [json.loads(line) for line in lines]
+        torn.insert(number - 1, {"process": 1, "iteration": 1, "seconds": 1, "counts": [0] * 11, "kind": "reading"})
+        torn[number - 1] = wrong if "kind" in wrong else torn[number - 1] | wrong
+        damaged.write_text("".join(json.dumps(each) + "\n" for each in torn))
+        problem = f"line {number} is no line of a long run's log"
+        assert problem in burn_in("--seconds", "1", "--resume", "--log", damaged).stderr
     assert "gone/run.jsonl: cannot be written" in burn_in("--log", tmp_path / "gone" / "run.jsonl").stderr
+
+
+@pytest.mark.parametrize("text", ["a note", "two notes\nand no end of the line", '["kind"]'])
+def test_a_file_of_something_else_keeps_what_it_has(tmp_path, text):
+    """Fails when a last line without an end is cut off before anybody asks whose it is; seen so, with the note gone."""
+    notes = tmp_path / "notes.txt"
+    notes.write_text(text)
+    done = burn_in("--seconds", "1", "--resume", "--log", notes)
+    assert (done.exit_code, notes.read_text()) == (2, text)
+    assert "line 1 is no line of a long run's log; use a new file" in done.stderr
 
 
 def test_a_torn_last_line_is_cut_off_and_noted(finished, tmp_path):

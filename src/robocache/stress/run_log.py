@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, Self
 
 from robocache.errors import ArgumentError, OutputError
@@ -24,6 +25,19 @@ SYNC_S = 5.0
 _COMPARED = (
     *("scenario", "device", "batch_size", "seed", "seconds", "source", "budgets", "code", "machine", "torch", "gpu"),
 )
+_BEGINNING = b'{"kind":'
+_Fields = dict[str, type | tuple[type, ...]]
+_NUMBER = int, float
+_PLACE: _Fields = {"process": int, "iteration": _NUMBER, "seconds": _NUMBER}
+_WANTED: dict[str, _Fields] = {
+    "run": {"counters": list},
+    "process": _PLACE,
+    "reading": _PLACE | {"counts": list},
+    "check": _PLACE | {"gpu_leak_mb": (*_NUMBER, NoneType), "cpu_leak_mb": (*_NUMBER, NoneType)},
+    "end": _PLACE | {"is_complete": bool, "reading_share": (*_NUMBER, NoneType)},
+    "failure": {"text": str},
+    "invalid": {"counter": str, "why": str},
+}
 Record = dict[str, Any]
 
 
@@ -61,6 +75,7 @@ class RunLog:
             raise ArgumentError(f"{self.path}: another process is writing to this log; wait for its end") from error
         if self.path.stat().st_size and not resume:
             raise ArgumentError(f"{self.path}: is there already; add --resume to go on with it, or name a new file")
+        self._check_beginning()
         torn = self._cut_torn_line()
         self.is_new = self.path.stat().st_size == 0
         if self.is_new:
@@ -107,6 +122,12 @@ class RunLog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _check_beginning(self) -> None:
+        """Before anything is cut off: a file of something else keeps what it has."""
+        first = os.pread(self._file, len(_BEGINNING), 0).rstrip(b"\0")  # which a crash of the machine may leave
+        if not _BEGINNING.startswith(first):
+            raise ArgumentError(f"{self.path}: line 1 is no line of a long run's log; use a new file")
+
     def _cut_torn_line(self) -> int:
         """How many bytes of a last line without an end were cut off: a crash of the machine leaves such."""
         size = self.path.stat().st_size
@@ -152,12 +173,13 @@ def read_log(path: Path) -> list[Record]:
     Raises:
         ArgumentError: It is no such log, or a line in it is damaged; the message says which.
     """
-    records = []
+    records: list[Record] = []
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             try:
                 record = json.loads(line)
                 kind = record["kind"]
+                _check_whole(record, records[0] if records else record)
             except (ValueError, KeyError, TypeError) as error:
                 raise ArgumentError(f"{path}: line {number} is no line of a long run's log; use a new file") from error
             if (number == 1) != (kind == "run"):
@@ -168,6 +190,18 @@ def read_log(path: Path) -> list[Record]:
     if records[0].get("format") != FORMAT:
         raise ArgumentError(f"{path}: has format {records[0].get('format')!r}, this version reads {FORMAT}")
     return records
+
+
+def _check_whole(record: Record, run: Record) -> None:
+    """Raise KeyError, TypeError or ValueError for a line that a verdict could not be computed from."""
+    for name, kinds in _WANTED.get(record["kind"], {}).items():
+        if not isinstance(record[name], kinds):
+            raise TypeError(name)
+    if record["kind"] == "reading" and len(record["counts"]) != len(run["counters"]):
+        raise ValueError("counts")
+    for value in (*record.get("counts", ()), *record.get("also", {}).values()):
+        if not isinstance(value, (*_NUMBER, NoneType)):
+            raise TypeError("counts")
 
 
 def _check_same(path: Path, logged: Mapping[str, Any], own: Mapping[str, Any]) -> None:
