@@ -48,7 +48,8 @@ class LiveView:
         facts.add_row("time left", duration(left_s), f"of {duration(progress.total_s)}")
         for name, value in sorted(progress.also.items()):
             facts.add_row(Text(printable(name)), f"{value:g}", "")
-        bar = ProgressBar(total=progress.total_s, completed=min(progress.seconds, progress.total_s), width=60)
+        bar = Table.grid()  # a bar by itself has no end of line, and the facts would go on behind it
+        bar.add_row(ProgressBar(total=progress.total_s, completed=min(progress.seconds, progress.total_s), width=60))
         self._live.update(Group(Text(self._title, style="bold"), bar, facts), refresh=True)
 
     def __enter__(self) -> Self:
