@@ -228,7 +228,7 @@ def _late_growth(counter: Counter, progress: Floats, counts: Floats, per_day: fl
         rose = float(late.values[-1] - counts[:start].max())
         if rose > counter.noise and _outcome(counter, late, trend, per_day)[0] == "FAIL":
             least = _amount(counter, trend.lower * per_day)
-            return f"rises by at least {least} a day since iteration {progress[start]:.0f}, not before: run longer"
+            return f"rises by at least {least} a day in the last {share:.0%} of the readings, not before: run longer"
     return ""
 
 
