@@ -219,16 +219,22 @@ def test_junit_has_a_case_a_counter_and_counts_that_agree():
 
 
 def test_options_that_cannot_be_right_are_told_at_once(tmp_path):
-    """Fails when a mistake is noticed after a day, or not at all."""
+    """Fails when a mistake is noticed after a day, or not at all: seen with a report that replaced the log."""
     for arguments, said in (
         (["burn-in", "--budget", "heap=1"], "there is no counter 'heap' here; there are heap_bytes"),
         (["burn-in", "--budget", "heap_bytes"], "--budget must be such as heap_bytes=200e6"),
         (["burn-in", "--report", str(tmp_path / "no" / "a.html")], "cannot be written"),
+        (["burn-in", "--seconds", "1", "--log", f"{tmp_path}/a", "--report", f"{tmp_path}/./a"], "name the same file"),
+        (
+            ["burn-in", "--seconds", "1", "--junit", f"{tmp_path}/a", "--profile", f"{tmp_path}/a"],
+            "--junit and --profile",
+        ),
         (["stress", "run", "gremlins"], "no scenario is called 'gremlins'; there are burn-in"),
         (["stress", "run", "cache-writing", "--device", "cuda", "--seconds", "1"], "cache-writing runs on cpu"),
     ):
         done = CliRunner().invoke(app, arguments)
         assert (done.exit_code, said in done.stderr) == (2, True), (arguments, done.output)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_scenario_of_the_registry_runs_round_after_round(tmp_path, monkeypatch):

@@ -248,9 +248,17 @@ def _holds_something(path: Path) -> bool:
 
 def _check_writable(options: LongOptions) -> None:
     """Before a day has passed."""
-    for path in (options.log, options.report, options.junit, options.profile):
-        if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK) and not path.is_dir()):
+    named: dict[Path, str] = {}
+    for option in ("log", "report", "junit", "profile"):
+        path: Path | None = getattr(options, option)
+        if path is None:
+            continue
+        if not (path.parent.is_dir() and os.access(path.parent, os.W_OK) and not path.is_dir()):
             raise OutputError(f"{path}: cannot be written; name a file in a folder that is there")
+        if (before := named.setdefault(path.resolve(), option)) != option:
+            raise ArgumentError(
+                f"{path}: --{before} and --{option} name the same file, and one would replace the other"
+            )
 
 
 def _write(options: LongOptions, report: Report, records: list[dict[str, Any]]) -> None:
