@@ -119,6 +119,25 @@ def test_a_log_of_something_else_is_not_gone_on_with(finished, tmp_path, name, v
     assert other.read_bytes() == before
 
 
+def test_a_soak_at_another_rate_is_another_run(tmp_path):
+    """Fails when the rate is no part of the run: batches of two lengths would then be one series."""
+    soak = [
+        "soak",
+        "--device",
+        "cpu",
+        "--seconds",
+        "1",
+        "--cache",
+        str(tmp_path / "cache"),
+        "--log",
+        str(tmp_path / "log"),
+    ]
+    assert CliRunner().invoke(app, soak).exit_code in (0, 3)
+    done = CliRunner().invoke(app, [*soak, "--resume", "--rate", "20"])
+    assert done.exit_code == 2
+    assert "source 'generated robot at 50 Hz', and this is source 'generated robot at 20 Hz'" in done.stderr
+
+
 def test_a_log_is_neither_overwritten_nor_shared_nor_guessed_at(finished, tmp_path):
     """Fails when a second run is mixed into a log, or a damaged line is skipped.
 

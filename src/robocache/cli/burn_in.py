@@ -47,4 +47,5 @@ def soak(
         source = generated_robot if path is None else path
         return Soak(source, settings, folder, rate_hz=rate, source_rate_hz=source_rate)
 
-    endure(options, Wanted("soak", make, source=path or "generated robot"))
+    rates = f"{rate:g} Hz" + ("" if source_rate is None else f" of {source_rate:g} Hz")
+    endure(options, Wanted("soak", make, source=f"{path or 'generated robot'} at {rates}"))
