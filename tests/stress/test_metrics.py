@@ -15,7 +15,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from robocache.cli.main import app
 from robocache.errors import ArgumentError
 from robocache.stress.dcgm_monitor import DCGM_VALUES
 from robocache.stress.metrics_server import Labels, MetricsServer
@@ -161,6 +163,16 @@ def test_nothing_is_left_of_a_server_that_was_closed():
     again = MetricsServer(port, labels=LABELS, counters=[])
     again.start()
     again.close()
+
+
+def test_a_port_in_use_leaves_no_log_behind(server, tmp_path):
+    """Fails when the port is asked for after the log was begun: the next try was refused, "is there already"."""
+    port = server._server.server_port
+    log = tmp_path / "run.jsonl"
+    arguments = ["burn-in", "--device", "cpu", "--seconds", "1", "--log", str(log), "--metrics-port", str(port)]
+    done = CliRunner().invoke(app, arguments)
+    assert (done.exit_code, done.stdout, log.exists()) == (2, "", False)
+    assert f"metrics cannot be served at 127.0.0.1 port {port}: " in done.stderr
 
 
 def test_a_port_in_use_is_one_sentence(server):

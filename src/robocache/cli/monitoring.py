@@ -32,7 +32,9 @@ class Monitoring:
         thresholds: Of its counters, for the verdict so far.
 
     Raises:
-        BackendUnavailableError: Ranges are asked for, and this PyTorch cannot make any.
+        BackendUnavailableError: Ranges are asked for, and this PyTorch cannot make any; or metrics, and
+            their library is not installed.
+        ArgumentError: The metrics' port cannot be had.
     """
 
     def __init__(self, options: LongOptions, header: Mapping[str, Any], thresholds: Thresholds) -> None:
@@ -113,7 +115,9 @@ def _server(options: LongOptions, header: Mapping[str, Any], thresholds: Thresho
     device = str(header["device"])
     labels = Labels(str(header["scenario"]), device, float(header["seconds"]))
     counters = watched_counters(device, thresholds)
-    return MetricsServer(options.metrics_port, labels=labels, counters=counters, host=options.metrics_host)
+    server = MetricsServer(options.metrics_port, labels=labels, counters=counters, host=options.metrics_host)
+    server.check()
+    return server
 
 
 def _trace(options: LongOptions) -> Path | None:

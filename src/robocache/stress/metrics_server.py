@@ -75,6 +75,10 @@ class MetricsServer:
             port = self._server.server_port
         return f"http://{host}:{port}/metrics"
 
+    def check(self) -> None:
+        """Find out whether `start` would work, before a run has begun for nothing; raises what that raises."""
+        self._bound().server_close()
+
     def start(self) -> None:
         """Serve.
 
@@ -82,6 +86,13 @@ class MetricsServer:
             BackendUnavailableError: prometheus-client is not installed.
             ArgumentError: The port cannot be had.
         """
+        self._server = self._bound()
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name="robocache-metrics", daemon=True
+        )
+        self._thread.start()
+
+    def _bound(self) -> WSGIServer:
         try:
             from prometheus_client import CollectorRegistry, core, make_wsgi_app
         except ImportError as error:
@@ -91,13 +102,9 @@ class MetricsServer:
         registry.register(self)
         host, port = self._address
         try:
-            self._server = make_server(host, port, make_wsgi_app(registry), WSGIServer, _Quiet)
+            return make_server(host, port, make_wsgi_app(registry), WSGIServer, _Quiet)
         except (OSError, OverflowError) as error:
             raise ArgumentError(f"metrics cannot be served at {host} port {port}: {error}; take another") from error
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.1,), name="robocache-metrics", daemon=True
-        )
-        self._thread.start()
 
     def reading(
         self, iteration: int, seconds: float, counts: Sequence[float], also: Mapping[str, float] | None = None
