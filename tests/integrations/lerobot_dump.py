@@ -1,4 +1,4 @@
-"""Run by a Python that has LeRobot: items of `LeRobotDataset`, as it makes them, into an npz.
+"""Run by a Python that has LeRobot: items of `LeRobotDataset`, as it (or ours, there) makes them, into an npz.
 
 python lerobot_dump.py REQUEST.json OUT.npz
 """
@@ -12,6 +12,8 @@ import torch
 from lerobot_importing import LeRobotDataset  # beside this file
 
 request = json.loads(Path(sys.argv[1]).read_text())
+if request["ours"]:
+    from robocache.integrations.lerobot import LeRobotDataset
 dataset = LeRobotDataset("local/set", **request["arguments"])
 indices = request["indices"] or range(len(dataset))
 arrays = {"length": np.array([len(dataset), dataset.num_episodes])}

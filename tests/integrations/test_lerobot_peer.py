@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import robocache
 from robocache.integrations.lerobot import LeRobotDataset
 
 from .conftest import CAMERA, recording  # noqa: TID252 -- tests are not an installed package
@@ -23,14 +24,15 @@ def theirs(tmp_path_factory):
     if not python:
         pytest.skip("ROBOCACHE_LEROBOT_PYTHON names no Python that has lerobot 0.4.4")
 
-    def dump(root, indices, **arguments):
+    def dump(root, indices, ours=False, **arguments):
         folder = tmp_path_factory.mktemp("theirs")
-        request = {"arguments": {"root": str(root), "tolerance_s": 1e-3, **arguments}, "indices": indices}
+        request = {"arguments": {"root": str(root), "tolerance_s": 1e-3, **arguments}, "indices": indices, "ours": ours}
         (folder / "request.json").write_text(json.dumps(request))
         script = Path(__file__).with_name("lerobot_dump.py")
         command = [python, script, folder / "request.json", folder / "items.npz"]
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home")}
+        environment |= {"PYTHONPATH": str(Path(robocache.__file__).parents[1])} if ours else {}
         run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=280)
         assert run.returncode == 0, run.stderr[-3000:]
         with np.load(folder / "items.npz") as stored:
@@ -88,3 +90,12 @@ def test_every_kind_of_column_is_theirs(theirs, small):
     deltas = {"action": [-0.1, 0.0], "observation.counts": [0.0], "next.done": [0.0, 1 / 30], CAMERA: [0.0, 2 / 30]}
     ours = LeRobotDataset("local/set", root=small, tolerance_s=1e-3, delta_timestamps=deltas)
     check(theirs(small, None, delta_timestamps=deltas), ours, range(len(ours)))
+
+
+@pytest.mark.slow
+def test_ours_runs_in_the_python_of_lerobot(theirs, small):
+    """LeRobot 0.4.4 pins PyAV below 16 and PyTorch below 2.11, and who trains with its policies has both packages.
+    Fails when frames are converted with an argument that only PyAV 17 has."""
+    arguments = {"delta_timestamps": {CAMERA: [-1 / 30, 0.0]}}
+    ours = LeRobotDataset("local/set", root=small, tolerance_s=1e-3, **arguments)
+    check(theirs(small, None, ours=True, **arguments), ours, range(len(ours)))

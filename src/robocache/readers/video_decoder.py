@@ -73,6 +73,8 @@ class VideoDecoder:
         check_boxes(path)
         self.path = path
         self._av = _pyav()
+        # Before PyAV 17 a conversion always has one thread, and the argument does not exist.
+        self._converting: dict[str, Any] = {"threads": 1} if int(self._av.__version__.split(".")[0]) >= 17 else {}
         # Only MP4: FFmpeg knows formats that name other files to read.
         options = {"max_pixels": str(limits.image_pixels), "threads": "1"}
         with self._damage_named():
@@ -185,7 +187,7 @@ class VideoDecoder:
 
     def _pixels(self, number: int, frame: VideoFrame) -> Uint8:
         with self._damage_named(number):
-            pixels = np.asarray(frame.to_ndarray(format="rgb24", threads=1), np.uint8)
+            pixels = np.asarray(frame.to_ndarray(format="rgb24", **self._converting), np.uint8)
         if pixels.shape != (self.height, self.width, 3):
             problem = f"has {pixels.shape[1]} x {pixels.shape[0]} pixels, not {self.width} x {self.height}"
             raise DamagedRecordingError(self.path, problem, place=f"frame {number}", remedy=DOWNLOAD)
