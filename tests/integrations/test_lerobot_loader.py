@@ -69,3 +69,16 @@ def test_aligned_episodes_hold_the_same(small, tmp_path):
             items = dataset.batch(torch.from_numpy(starts[batch.episode.numpy()]) + batch.frame)
             assert torch.equal(batch[CAMERA][:, 0], items[CAMERA])
             torch.testing.assert_close(batch["observation.state"][:, 0], items["observation.state"])
+
+
+def test_the_loader_takes_the_dataset_itself(small, tmp_path):
+    """Fails when `aligned` is not asked: the features of the dataset then are none that the loader knows."""
+    dataset = cached(small, tmp_path / "cache")
+    with (
+        rc.Loader(dataset, batch_size=4, seed=1) as loader,
+        rc.Loader(dataset.aligned(), batch_size=4, seed=1) as other,
+    ):
+        loader.load_state_dict(other.state_dict())
+        for batch, expected in zip(loader, other, strict=True):
+            assert torch.equal(batch["action"], expected["action"])
+            assert torch.equal(batch[CAMERA], expected[CAMERA])

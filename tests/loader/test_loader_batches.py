@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import robocache as rc
-from robocache.errors import ArgumentError, BudgetError, ShapeError
+from robocache.errors import ArgumentError, BudgetError, DeviceError, ShapeError
 from robocache.loader import tiers
 from robocache.loader.gather import Runs, gather, gather_by_numpy
 from robocache.loader.joined import Joined
@@ -128,13 +128,28 @@ def test_a_batch_that_cannot_fit_is_refused_at_once(make_dataset):
         ({"memory": "4 parsecs"}, 'memory must be a number of bytes, or a text such as "4GiB"'),
         ({"memory": True}, "memory must be"),
         ({"prefetch": -1}, "prefetch must be an integer of 0 or more"),
+        ({"window": 10**30}, "leaves no sample: the longest of 5 episodes has 12 frames"),
         ({"device": "meta"}, "device 'meta' cannot be used"),
+        ({"shuffle": "no"}, "shuffle must be True or False, got 'no'"),
+        ({"drop_last": None}, "drop_last must be True or False, got None"),
+        ({"weights": ["a"]}, r"weights must be numbers, one for each dataset, got \['a'\]"),
+        ({"weights": 0.5}, r"weights must be numbers, one for each dataset, got 0\.5"),
         ({"rank": 2, "world_size": 2}, "rank must be below world_size"),
     ],
 )
 def test_arguments_that_cannot_be_right(make_dataset, arguments, message):
     with pytest.raises(ArgumentError, match=message):
         rc.Loader(make_dataset(), batch_size=4, **arguments)
+
+
+def test_what_is_no_device_or_dataset_is_named(make_dataset):
+    """Fails when PyTorch's own error comes through, or an attribute of ours that the argument lacks is all that is
+    said: a recording that was opened without a spec, or its path, is what people give."""
+    with pytest.raises(DeviceError, match="device must name one, such as 'cpu' or 'cuda:0', got 'gpu'"):
+        rc.Loader(make_dataset(), batch_size=4, device="gpu")
+    for given, named in (("runs/*.mcap", r"'runs/\*\.mcap'"), (None, "NoneType"), ([make_dataset(), 5], "int")):
+        with pytest.raises(ArgumentError, match=rf"dataset must be what robocache\.open\(source, spec\) .*got {named}"):
+            rc.Loader(given, batch_size=4)
 
 
 def test_sizes_are_what_the_units_say():

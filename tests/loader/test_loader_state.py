@@ -86,8 +86,9 @@ def test_states_of_other_data_are_refused(make_dataset):
             wider.load_state_dict(state)
         with loader_of(make_dataset, seed=4) as seeded, pytest.raises(ArgumentError, match="seed=3"):
             seeded.load_state_dict(state)
-        with pytest.raises(ArgumentError, match=r"must be what Loader\.state_dict gave"):
-            loader.load_state_dict({})
+        for damaged in ({}, None, "state", [state]):
+            with pytest.raises(ArgumentError, match=r"must be what Loader\.state_dict gave"):
+                loader.load_state_dict(damaged)
 
 
 RANK = """

@@ -145,6 +145,8 @@ def test_what_is_no_state_is_refused():
     """Fails when a missing entry becomes a KeyError without a name."""
     with pytest.raises(ArgumentError, match=r"^state has no consumed, fingerprint, samples, seed, version: "):
         SampleOrder(10, batch_size=5).load_state_dict({"epoch": 0})
+    with pytest.raises(ArgumentError, match=r"^state has no consumed, epoch, fingerprint, samples, seed, version: "):
+        SampleOrder(10, batch_size=5).load_state_dict(None)
 
 
 @pytest.mark.parametrize(

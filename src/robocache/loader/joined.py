@@ -78,7 +78,7 @@ class Joined:
     def __init__(self, datasets: Sequence[Dataset]) -> None:
         if not datasets:
             raise ArgumentError("dataset must be a Dataset or a list of at least one, got an empty list")
-        self.datasets = tuple(datasets)
+        self.datasets = tuple(_as_dataset(dataset) for dataset in datasets)
         self.features: dict[str, Feature] = {}
         for place, dataset in enumerate(self.datasets):
             for name, feature in dataset.features.items():
@@ -133,6 +133,14 @@ class Joined:
                                 f"but {known.shape} in another"
                             )
         return found
+
+
+def _as_dataset(given: Any) -> Dataset:  # noqa: ANN401 -- whatever the caller gave
+    dataset = given.aligned() if hasattr(given, "aligned") else given
+    if not all(hasattr(dataset, name) for name in ("features", "lengths", "fingerprint", "open_episode")):
+        what = repr(given) if isinstance(given, str) else type(given).__name__
+        raise ArgumentError(f"dataset must be what robocache.open(source, spec) gives, or another Dataset; got {what}")
+    return dataset  # type: ignore[no-any-return]
 
 
 def _slots(feature: Feature, arrays: EpisodeArrays) -> list[Slot]:

@@ -126,12 +126,12 @@ class SampleIndex:
     """
 
     def __init__(self, lengths: Integers, window: int) -> None:
-        self.counts: Integers = np.maximum(lengths - window + 1, 0)
-        self._ends: Integers = np.cumsum(self.counts)
-        if self._ends[-1] == 0:
+        if window > int(lengths.max()):  # compared first: it may be beyond int64
             raise ArgumentError(
                 f"window={window} leaves no sample: the longest of {len(lengths)} episodes has {lengths.max()} frames"
             )
+        self.counts: Integers = np.maximum(lengths - window + 1, 0)
+        self._ends: Integers = np.cumsum(self.counts)
 
     def locate(self, samples: Integers) -> tuple[Integers, Integers]:
         """Episode and first frame of each sample."""

@@ -12,7 +12,7 @@ from typing import SupportsFloat, TypedDict
 import torch
 
 from robocache.cache.dataset import Dataset
-from robocache.errors import ArgumentError, ClosedError
+from robocache.errors import ArgumentError, ClosedError, DeviceError
 from robocache.loader.batch import Batch
 from robocache.loader.budget import ByteBudget
 from robocache.loader.joined import Joined
@@ -80,7 +80,7 @@ class Loader:
 
     Args:
         dataset: A `Dataset`, or several, numbered one after the other. A stream that one of them lacks is zeros there,
-            and not valid.
+            and not valid. What has a method `aligned`, as our `LeRobotDataset`, stands for what that gives.
         batch_size: Samples of a batch.
         window: Frames of a sample.
         device: Where batches are made. None: "cpu".
@@ -122,7 +122,9 @@ class Loader:
         self._window = checked_integer("window", window, at_least=1)
         self._prefetch = checked_integer("prefetch", prefetch)
         self._budget = ByteBudget(parse_size("memory", memory))
-        joined = Joined(list(dataset) if isinstance(dataset, Sequence) else [dataset])
+        where = _device(device)
+        several = isinstance(dataset, Sequence) and not isinstance(dataset, str)
+        joined = Joined(list(dataset) if several else [dataset])  # type: ignore[arg-type, list-item]
         index = SampleIndex(joined.lengths, self._window)
         bounds = zip(joined.first_episode[:-1].tolist(), joined.first_episode[1:].tolist(), strict=True)
         self._arguments = {
@@ -137,7 +139,6 @@ class Loader:
         }
         self._order = self._new_order()
         self._joined = joined
-        where = torch.device("cpu" if device is None else device)
         layout, step = Layout(joined, self._window), batch_size * world_size
         self._wanted = Wanted(joined, index, layout, where, batch_size, self._prefetch, pin=pin, step_samples=step)
         self._plan = choose_tier(self._wanted, self._budget.limit_bytes)
@@ -203,7 +204,8 @@ class Loader:
         Raises:
             ArgumentError: It is no such state, or one of other data, another window, seed, `shuffle` or weights.
         """
-        order = state.get("order")
+        given: object = state
+        order = given.get("order") if isinstance(given, Mapping) else None
         if not isinstance(order, Mapping) or not {"fingerprint", "window"} <= state.keys():
             raise ArgumentError(f"state must be what Loader.state_dict gave, got {state!r}")
         own = (self._joined.fingerprint, self._window)
@@ -282,3 +284,10 @@ class Loader:
             )
         if self._is_closed:
             raise ClosedError("the loader is closed: iterate inside its `with` block only")
+
+
+def _device(device: object) -> torch.device:
+    try:
+        return torch.device("cpu" if device is None else device)  # type: ignore[call-overload, no-any-return]
+    except (RuntimeError, TypeError) as error:
+        raise DeviceError(f"device must name one, such as 'cpu' or 'cuda:0', got {device!r}") from error

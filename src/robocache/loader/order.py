@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from robocache.errors import ArgumentError
 from robocache.loader.mixture import Interleaving
-from robocache.loader.order_arguments import checked_counts, checked_integer, checked_lengths
+from robocache.loader.order_arguments import checked_counts, checked_integer, checked_lengths, checked_switch
 from robocache.loader.order_state import OrderState
 from robocache.loader.permutation import KeyedPermutation
 
@@ -83,7 +83,7 @@ class SampleOrder:
         if self._rank >= self._world_size:
             raise ArgumentError(f"rank must be below world_size, got rank={rank} and world_size={world_size}")
         self._seed = checked_integer("seed", seed, at_least=None)
-        self._shuffle, self._drop_last = bool(shuffle), bool(drop_last)
+        self._shuffle, self._drop_last = checked_switch("shuffle", shuffle), checked_switch("drop_last", drop_last)
         self._counts = checked_counts(weights, self._lengths)
         self._step_samples = self._batch_size * self._world_size
         self._offsets = np.cumsum([0, *self._lengths])
@@ -217,7 +217,8 @@ class SampleOrder:
         Raises:
             ArgumentError: It is no such state, or one of other datasets, weights, seed or `shuffle`.
         """
-        missing = sorted(OrderState.__annotations__.keys() - state.keys())
+        given: object = state
+        missing = sorted(OrderState.__annotations__.keys() - (given.keys() if isinstance(given, Mapping) else ()))
         if missing:
             raise ArgumentError(f"state has no {', '.join(missing)}: it is not the state of a SampleOrder")
         own = (_VERSION, self._fingerprint())

@@ -27,6 +27,12 @@ def checked_integer(name: str, value: object, *, at_least: int | None = 0) -> in
     return number
 
 
+def checked_switch(name: str, value: object) -> bool:
+    if not isinstance(value, bool | np.bool_):  # a text would be true, whatever it says
+        raise ArgumentError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def checked_lengths(lengths: int | Sequence[int]) -> list[int]:
     given = list(lengths) if isinstance(lengths, Sequence | np.ndarray) else [lengths]
     checked = [checked_integer("lengths", length) for length in given]
@@ -39,7 +45,10 @@ def checked_counts(weights: Sequence[SupportsFloat] | None, lengths: list[int]) 
     """How many samples of an epoch each dataset gives."""
     if weights is None:
         return None
-    numbers = [float(weight) for weight in weights]
+    try:
+        numbers = [float(weight) for weight in weights]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ArgumentError(f"weights must be numbers, one for each dataset, got {weights!r}") from error
     if len(numbers) != len(lengths):
         raise ArgumentError(f"weights must be one for each of {len(lengths)} lengths, got {len(numbers)}")
     if not all(math.isfinite(number) and number >= 0 for number in numbers) or not any(numbers):
