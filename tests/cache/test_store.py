@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -106,13 +109,55 @@ def test_what_is_no_file_is_not_followed(store, key_of, arrays_of, tmp_path, kin
     make[kind]()
     with pytest.raises(DamagedShardError, match="not a"):
         store.open(key)
-    if kind == "folder":
-        with pytest.warns(RuntimeWarning), pytest.raises(CacheError, match="cannot be used"):
-            store.get_or_build(key, lambda: arrays_of(0))
-    else:
-        assert [checked.is_removed for checked in store.verify(remove=True)] == [True]
+    assert [checked.is_removed for checked in store.verify(remove=True)] == [True]
+    store.get_or_build(key, lambda: arrays_of(0)).close()
+    path.unlink()
+    make[kind]()
+    with pytest.warns(RuntimeWarning, match="built anew"):
         store.get_or_build(key, lambda: arrays_of(0)).close()
     assert outside.exists()
+
+
+def test_a_folder_with_something_in_it_stays(store, key_of, arrays_of):
+    """Fails when `verify` passes over what is no file, or a person's files are removed with the folder."""
+    path = path_of(store, key_of(0))
+    path.mkdir()
+    (path / "thesis.tex").write_text("x")
+    assert [(one.problem is None, one.is_removed) for one in store.verify(remove=True)] == [(False, False)]
+    with pytest.warns(RuntimeWarning), pytest.raises(CacheError, match="shard: is a folder with something in it"):
+        store.get_or_build(key_of(0), lambda: arrays_of(0))
+    assert (path / "thesis.tex").exists()
+
+
+# Run without the capability of root to read everything: mode 0 then means what it says.
+UNREADABLE = """
+import sys, warnings
+import numpy as np
+from robocache.cache import ShardKey, ShardStore
+store = ShardStore(sys.argv[1])
+warnings.simplefilter("error", ResourceWarning)
+print([(one.problem or "").split(": ")[-1].split(";")[0] for one in store.verify()])
+with warnings.catch_warnings(record=True) as warned:
+    warnings.simplefilter("always")
+    store.get_or_build(ShardKey(sys.argv[2]), lambda: {"values": np.zeros(3)}).close()
+print([str(one.message).split(":")[0] for one in warned])
+store._place.shard_path(sys.argv[2]).chmod(0)
+print(store.gc(0).left_bytes)
+"""
+
+
+def test_a_shard_that_may_not_be_read_is_damaged(store, key_of, arrays_of):
+    """Fails when one such shard ends `verify`, `gc` and every build under a limit, with an error that names the folder,
+    to which one may write."""
+    store.get_or_build(key_of(0), lambda: arrays_of(0)).close()
+    path_of(store, key_of(0)).chmod(0)
+    bare = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    if bare and shutil.which("setpriv") is None:
+        pytest.skip("root reads everything, and there is no setpriv to go without")
+    command = [*bare, sys.executable, "-c", UNREADABLE, str(store.folder), key_of(0).digest]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["['it cannot be read (Permission denied)']", "['built anew']", "0"]
 
 
 def test_a_shard_under_another_name_is_damaged(store, key_of, arrays_of):

@@ -100,8 +100,22 @@ def test_a_folder_that_is_no_cache_is_one_line(tmp_path, command):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_build_that_fails_takes_its_empty_cache_away(cloud_recording, tmp_path):
+    """Fails when a limit too small for an episode leaves a cache without shards, or one that was there goes too."""
+    build = ["build", str(cloud_recording), "--rate", "10", "--cache", str(tmp_path / "new" / "cache")]
+    refused = CliRunner().invoke(app, [*build, "--cache-limit", "10"])
+    assert (refused.exit_code, "may hold 10; raise the cache's limit" in refused.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+    assert CliRunner().invoke(app, build).exit_code == 0
+    refused = CliRunner().invoke(app, [*build, "--streams", "nothing"])
+    assert (refused.exit_code, len(ShardStore(tmp_path / "new" / "cache").ls())) == (2, 1)
+    refused = CliRunner().invoke(app, [*build, "--cache-limit", "0"])
+    assert refused.stderr.startswith("error: --cache-limit must be a size")
+
+
 def test_sizes_are_read_as_people_write_them():
-    read = {text: size_bytes(text, "--limit") for text in ("0", "12", "20GB", "1.5 MiB", "3kB", "3KB", "2TiB")}
+    texts = ("0", "12", "20GB", "1.5 MiB", "3kB", "3KB", "2TiB")
+    read = {text: size_bytes(text, "--limit", at_least=0) for text in texts}
     assert list(read.values()) == [0, 12, 20 * 10**9, 3 * 2**19, 3000, 3000, 2 * 2**40]
     for text in ("", "GB", "-1", "1e9", "5 parsecs", "1_000", "٣GB", "nan"):
         with pytest.raises(ArgumentError, match="--limit"):

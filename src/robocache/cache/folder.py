@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,10 +77,10 @@ class CacheFolder:
         """One change of what the folder holds at a time."""
         return locks.exclusive(self.locks / "space", remove=False)
 
-    def infos(self) -> list[ShardInfo]:
-        """Every shard, the one used longest ago first."""
+    def infos(self, *, folders: bool = False) -> list[ShardInfo]:
+        """Every shard, the one used longest ago first; with `folders`, also what is a folder in the place of one."""
         found = []
-        for entry in _entries(self.shards):
+        for entry in _entries(self.shards, folders=folders):
             digest = entry.name.removesuffix(_SUFFIX)
             if entry.name.endswith(_SUFFIX) and DIGEST.fullmatch(digest):
                 try:
@@ -118,7 +119,7 @@ class CacheFolder:
         for info in infos:
             if left <= until_bytes:
                 break
-            if locks.remove_unless_held(self.shard_path(info.digest)):
+            if locks.remove_complete(self.shard_path(info.digest)):
                 left -= info.size_bytes
                 evicted.append(info)
         return evicted, left
@@ -137,6 +138,35 @@ class CacheFolder:
 
 
 @contextmanager
+def unmade_if_empty(root: Path) -> Iterator[None]:
+    """Take a cache away again that the block made, with the folders above it, if the block fails and it holds no shard.
+
+    Args:
+        root: The folder of the cache.
+    """
+    made = [path for path in (root, *root.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError, CacheError):
+            if root in made and _is_unmade(CacheFolder(root, create=False)):
+                for path in made:
+                    path.rmdir()
+        raise
+
+
+def _is_unmade(folder: CacheFolder) -> bool:
+    """Remove all that a cache without shards consists of, unless somebody builds one."""
+    with folder.changing():
+        if [*folder.shards.iterdir(), *folder.partial.iterdir()]:
+            return False
+        for path in (folder.shards, folder.partial, folder.manifests, folder.locks):
+            shutil.rmtree(path)
+        (folder.root / MARKER).unlink()
+    return True
+
+
+@contextmanager
 def translated(path: Path, *, needed_bytes: int = 0) -> Iterator[None]:
     """Turn what the operating system says into what a person can act on."""
     try:
@@ -145,7 +175,8 @@ def translated(path: Path, *, needed_bytes: int = 0) -> Iterator[None]:
         if error.errno in _NO_ROOM:
             raise disk_full(path, error, needed_bytes) from error
         remedy = "name a folder that you may write to"
-        raise CacheError(f"{path}: the cache cannot be used ({error.strerror or error}); {remedy}") from error
+        where = f" at {error.filename}" if error.filename and Path(error.filename) != path else ""
+        raise CacheError(f"{path}: the cache cannot be used ({error.strerror or error}{where}); {remedy}") from error
 
 
 def disk_full(path: Path, error: OSError, needed_bytes: int) -> CacheFullError:
@@ -163,9 +194,9 @@ def disk_full(path: Path, error: OSError, needed_bytes: int) -> CacheFullError:
     )
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _entries(folder: Path, *, folders: bool = False) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.is_dir(follow_symlinks=False)]
+            return [entry for entry in entries if folders or not entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []

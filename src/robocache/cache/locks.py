@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -69,14 +70,33 @@ def remove_unless_held(path: Path) -> bool:
         os.close(descriptor)
 
 
+def remove_complete(path: Path) -> bool:
+    """As `remove_unless_held`, of a file that is never changed in place.
+
+    One that may not be read goes too: nobody can open it any more, and whoever has it open keeps its bytes.
+    """
+    try:
+        return remove_unless_held(path)
+    except PermissionError:
+        path.unlink(missing_ok=True)
+        return True
+
+
 def remove_open(path: Path, descriptor: int) -> bool:
-    """Remove the very file that is open here, unless somebody else has locked it; its shared lock is given up."""
+    """Remove the very file that is open here, unless somebody else has locked it; its shared lock is given up.
+
+    A folder goes if it is empty.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     if not is_named(path, descriptor):
         return False
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        with suppress(OSError):
+            path.rmdir()
+        return not path.exists()
     path.unlink()
     return True
 

@@ -83,6 +83,8 @@ def locked_descriptor(path: Path) -> int | None:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise damaged(path, "start", "this is a link, not a shard") from error
+        if error.errno == errno.EACCES and os.access(path.parent, os.X_OK):
+            raise damaged(path, "start", f"it cannot be read ({error.strerror})") from error
         raise
 
 

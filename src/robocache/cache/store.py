@@ -154,8 +154,10 @@ class ShardStore:
         Args:
             remove: Remove those that are damaged, unless they are open.
         """
-        for info in self.ls():
-            problem, is_removed = None, False
+        with translated(self.folder):
+            infos = self._place.infos(folders=True)
+        for info in infos:
+            problem, is_removed, descriptor = None, False, None
             path = self._place.shard_path(info.digest)
             with translated(self.folder), ExitStack() as stack:
                 try:
@@ -167,7 +169,7 @@ class ShardStore:
                 except DamagedShardError as error:
                     problem = str(error)
                     if remove:
-                        is_removed = self._remove(path, None if path.is_symlink() else descriptor)
+                        is_removed = self._remove(path, descriptor)
             yield CheckedShard(info, problem, is_removed)
 
     def gc(self, limit_bytes: int | None = None) -> Collected:
@@ -208,7 +210,7 @@ class ShardStore:
 
     def _remove(self, path: Path, descriptor: int | None) -> bool:
         with self._place.changing():
-            return locks.remove_unless_held(path) if descriptor is None else locks.remove_open(path, descriptor)
+            return locks.remove_complete(path) if descriptor is None else locks.remove_open(path, descriptor)
 
 
 def _is_count(value: object) -> bool:

@@ -12,7 +12,7 @@ from robocache.cache import locks
 from robocache.cache.draft import Draft
 from robocache.cache.folder import CacheFolder, translated
 from robocache.cache.layout import Contents
-from robocache.errors import CacheFullError
+from robocache.errors import CacheError, CacheFullError
 
 _MOVED_BYTES = 2**20
 
@@ -54,7 +54,9 @@ def _reserve(folder: CacheFolder, path: Path, partial: Path, size_bytes: int, li
     """A new file of the full length, locked: whoever counts bytes from now on counts these."""
     with folder.changing():
         folder.sweep()
-        locks.remove_unless_held(path)
+        if not locks.remove_complete(path) and path.is_dir():
+            problem = "is a folder with something in it, in the place of a shard"
+            raise CacheError(f"{path}: {problem}; move it away, the cache must hold nothing else")
         if limit_bytes is not None:
             _make_room(folder, size_bytes, limit_bytes)
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

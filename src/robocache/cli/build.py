@@ -21,7 +21,8 @@ from robocache.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from robocache.cache.build import BuildProgress
+    from robocache.cache.aligned_dataset import AlignedDataset
+    from robocache.cache.build import BuildProgress, Built
 
 
 def command(
@@ -45,6 +46,7 @@ def command(
 ) -> None:
     """Align every episode into a cache, from which training reads; go on where an earlier build ended."""
     from robocache.align import Align, From
+    from robocache.cache.folder import unmade_if_empty
     from robocache.cache.opening import default_cache, open_dataset
     from robocache.cache.sizes import size_bytes
 
@@ -56,21 +58,11 @@ def command(
         alignment = Align(parsed_rate(rate or ""), chosen, (span or Span.overlap).value)
     folder = default_cache() if cache is None else cache
     limit_bytes = None if cache_limit is None else size_bytes(cache_limit, "--cache-limit")
-    dataset = open_dataset(path, alignment, cache=folder, cache_limit=limit_bytes, rate_hz=source_rate, workers=workers)
-    total, done = len(dataset.episode_names), 0
-    with printer.progress("building", total) as advance:
-
-        def show(progress: BuildProgress) -> None:
-            nonlocal done
-            done = progress.episodes_done
-            how = "built" if progress.was_built else "was there"
-            advance(f"{progress.episode} {how}, {byte_size(progress.bytes_done)}")
-
-        try:
-            built = dataset.build(progress=show)
-        except KeyboardInterrupt:
-            printer.hint(f"{done} of {total} episodes are in {folder}; the same command goes on from there")
-            raise
+    with unmade_if_empty(folder):
+        dataset = open_dataset(
+            path, alignment, cache=folder, cache_limit=limit_bytes, rate_hz=source_rate, workers=workers
+        )
+        built = _built(dataset, folder, printer)
     printer.document({"command": "build", "path": str(path), "cache": str(folder), **vars(built)})
     if json_output:
         return
@@ -81,3 +73,21 @@ def command(
     if built.left < built.episodes:
         gone = built.episodes - built.left
         printer.say(f"{gone} of them had to go again: the cache's limit is less than all; they are built when needed")
+
+
+def _built(dataset: AlignedDataset, folder: Path, printer: Printer) -> Built:
+    total, done = len(dataset.episode_names), 0
+    with printer.progress("building", total) as advance:
+
+        def show(progress: BuildProgress) -> None:
+            nonlocal done
+            done = progress.episodes_done
+            how = "built" if progress.was_built else "was there"
+            advance(f"{progress.episode} {how}, {byte_size(progress.bytes_done)}")
+
+        try:
+            return dataset.build(progress=show)
+        except KeyboardInterrupt:
+            if done:
+                printer.hint(f"{done} of {total} episodes are in {folder}; the same command goes on from there")
+            raise

@@ -113,7 +113,7 @@ def gc(
     from robocache.cache import ShardStore
     from robocache.cache.sizes import size_bytes
 
-    limit_bytes = None if limit is None else size_bytes(limit, "--limit")
+    limit_bytes = None if limit is None else size_bytes(limit, "--limit", at_least=0)
     printer, folder = Printer(json_output=json_output), _folder(cache)
     collected = ShardStore(folder, create=False).gc(limit_bytes)
     freed_bytes = sum(info.size_bytes for info in collected.evicted)
