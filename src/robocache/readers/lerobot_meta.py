@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -205,7 +206,7 @@ def _columns(names: object, width: int) -> tuple[str, ...]:
 
 def _episodes_v30(root: Path, limits: Limits, videos: list[str]) -> tuple[EpisodeEntry, ...]:
     columns = ["episode_index", "length", "tasks", "data/chunk_index", "data/file_index"]
-    files = sorted((root / "meta" / "episodes").glob("chunk-*/file-*.parquet"))
+    files = _episode_files(root)
     if not files:
         raise DamagedRecordingError(root / "meta" / "episodes", "holds no chunk-*/file-*.parquet", remedy=CHECK)
     entries = []
@@ -222,6 +223,14 @@ def _episodes_v30(root: Path, limits: Limits, videos: list[str]) -> tuple[Episod
             places = video_places(file, row, of_videos)
             entries.append(EpisodeEntry(index, length, "; ".join(map(str, tasks)), chunk, number, places))
     return _in_order(files[0], entries)
+
+
+def _episode_files(root: Path) -> list[Path]:
+    folder = root / "meta" / "episodes"
+    for entry in (folder, *folder.glob("chunk-*")):
+        if entry.is_dir():
+            os.scandir(entry).close()  # a pattern leaves out, in silence, what cannot be listed
+    return sorted(folder.glob("chunk-*/file-*.parquet"))
 
 
 def _episodes_v21(root: Path, info: Mapping[str, Any], limits: Limits) -> tuple[EpisodeEntry, ...]:

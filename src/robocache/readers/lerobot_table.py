@@ -18,7 +18,7 @@ from robocache.readers.limits import Limits, MiB
 from robocache.readers.parquet_footer import check_footer
 from robocache.readers.parquet_pages import TRUST
 from robocache.readers.parquet_sizes import chunk_bytes
-from robocache.readers.recording import open_binary
+from robocache.readers.recording import open_binary, unreadable
 
 WHOLE_FILE_BYTES = 64 * MiB  # a file of smaller columns is read at once, for its episodes are mostly read in order
 MAX_PARTS = 100_000  # columns or row groups: each takes a kilobyte and more of memory, and a few bytes of the file
@@ -172,6 +172,8 @@ def opened_table(path: Path) -> Iterator[pq.ParquetFile]:
             yield file
     except RecordingError:
         raise
+    except PermissionError as error:
+        raise unreadable(path, error) from error
     except _DAMAGE as error:
         text = " ".join(str(error).split())[:200]
         raise DamagedRecordingError(path, f"cannot be read as Parquet ({text})", remedy=CHECK) from error

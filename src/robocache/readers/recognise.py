@@ -13,7 +13,7 @@ from robocache.errors import (
     UnknownFormatError,
 )
 from robocache.readers.limits import MAX_RATE_HZ, MIN_RATE_HZ, Limits
-from robocache.readers.recording import unreadable
+from robocache.readers.recording import refusals_named, unreadable
 from robocache.readers.tfrecord import is_tfrecord
 
 if TYPE_CHECKING:
@@ -74,13 +74,14 @@ def open_recording(path: str | Path, *, rate_hz: float | None = None, limits: Li
         raise RecordingNotFoundError(
             ascii(str(location)), "has a name that is not UTF-8", remedy="rename it"
         ) from error
-    try:
-        is_folder, exists = location.is_dir(), location.exists()
-    except (OSError, ValueError) as error:
-        raise RecordingNotFoundError(location, f"cannot be looked at ({error})", remedy="check the path") from error
-    if not exists:
-        raise RecordingNotFoundError(location, "there is no such file or folder", remedy="check the path")
-    return _open_folder(location, limits, rate_hz) if is_folder else _open_file(location, limits, rate_hz)
+    with refusals_named(location):
+        try:
+            is_folder, exists = location.is_dir(), location.exists()
+        except ValueError as error:
+            raise RecordingNotFoundError(location, f"cannot be looked at ({error})", remedy="check the path") from error
+        if not exists:
+            raise RecordingNotFoundError(location, "there is no such file or folder", remedy="check the path")
+        return _open_folder(location, limits, rate_hz) if is_folder else _open_file(location, limits, rate_hz)
 
 
 def _refuse_rate(path: Path, rate_hz: float | None) -> None:

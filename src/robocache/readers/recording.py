@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self, cast, runtime_checkable
@@ -17,6 +19,14 @@ from robocache.readers.limits import REACH_NS
 from robocache.readers.span import Span
 from robocache.readers.stored_points import StoredPoints
 from robocache.records import Episode, Frames, Int64, Kind, RecordedStream
+
+_REMEDIES = {
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.ENOENT: "check where its link leads",
+    errno.ELOOP: "check where its link leads",
+    errno.EMFILE: "close other files, or allow more with `ulimit -n`",
+}
 
 
 @runtime_checkable
@@ -100,7 +110,8 @@ class OpenRecording(ABC):
     ) -> Episode:
         """Read one episode, or a part of it; see `Recording.read_episode`."""
         self._check_episode(index)
-        return self._read(index, streams, Span(start_ns, end_ns))
+        with refusals_named(Path(self.path)):
+            return self._read(index, streams, Span(start_ns, end_ns))
 
     @abstractmethod
     def _read(self, index: int, streams: Collection[str] | None, span: Span) -> Episode:
@@ -124,7 +135,24 @@ class OpenRecording(ABC):
 
 def unreadable(path: Path, error: OSError) -> RecordingNotFoundError:
     """What to raise where the system does not let a file be read."""
-    return RecordingNotFoundError(path, f"cannot be read ({error.strerror or error})", remedy="check its permissions")
+    remedy = _REMEDIES.get(error.errno or 0, "check its permissions, and the disk that it is on")
+    return RecordingNotFoundError(path, f"cannot be read ({error.strerror or error})", remedy=remedy)
+
+
+@contextmanager
+def refusals_named(path: Path) -> Iterator[None]:
+    """Turn what the system refuses inside, such as a look into a folder, into one error that names the file.
+
+    Args:
+        path: What to name where the system names nothing.
+
+    Raises:
+        RecordingNotFoundError: It refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise unreadable(Path(error.filename or path), error) from error
 
 
 def open_binary(path: Path) -> BinaryIO:

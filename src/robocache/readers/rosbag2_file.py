@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError
 from robocache.readers.limits import REACH_NS, Limits
+from robocache.readers.recording import open_binary
 
 MAGIC = b"SQLite format 3\0"
 STEPS_BETWEEN_LOOKS = 10_000
@@ -64,7 +65,8 @@ class Rosbag2File:
         """
         connection: sqlite3.Connection | None = None
         try:
-            size = path.stat().st_size
+            with open_binary(path) as opened:  # SQLite does not say why it cannot open one
+                size = opened.seek(0, 2)
             for suffix in ("-wal", "-journal"):
                 beside = path.with_name(path.name + suffix)
                 if beside.exists() and beside.stat().st_size:

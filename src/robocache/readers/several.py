@@ -19,7 +19,7 @@ import numpy.typing as npt
 from robocache.errors import ArgumentError, DamagedRecordingError, RecordingNotFoundError
 from robocache.readers.limits import Limits
 from robocache.readers.recognise import SUFFIXES, open_recording
-from robocache.readers.recording import OpenRecording, Recording
+from robocache.readers.recording import OpenRecording, Recording, refusals_named
 from robocache.readers.sources import EpisodeSources, episode_sources
 from robocache.readers.span import Span
 from robocache.readers.stored_points import StoredPoints
@@ -192,7 +192,7 @@ def open_recordings(
             raise ArgumentError("path must name at least one recording, got an empty list")
         found = [file for part in wanted for file in _found(part)]
         name = ", ".join(map(str, wanted[:3])) + (", …" if len(wanted) > 3 else "")
-    twice = [file for file, count in Counter(file.resolve() for file in found).items() if count > 1]
+    twice = [file for file, count in Counter(map(os.path.realpath, found)).items() if count > 1]
     if twice:
         raise ArgumentError(f"path names {twice[0]} twice")
     return SeveralRecordings(name, found, rate_hz=rate_hz, limits=limits)
@@ -206,14 +206,18 @@ def _found(path: Path) -> list[Path]:
             raise RecordingNotFoundError(path, "nothing fits this pattern", remedy="check it, and the folder it is for")
         files = [match for match in matches if not match.is_dir() or _is_recording(match)]
         return sorted(files or matches, key=_natural)
-    if not path.is_dir() or _is_recording(path):
-        return [path]
-    return sorted(_below(path), key=_natural) or [path]
+    with refusals_named(path):
+        if not path.is_dir() or _is_recording(path):
+            return [path]
+        return sorted(_below(path), key=_natural) or [path]
 
 
 def _below(folder: Path) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise error  # recordings in there would be left out, and nobody would know
+
     found = []
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=refuse):
         inner = [Path(parent, name) for name in folders]
         whole = [entry for entry in inner if _is_recording(entry)]
         folders[:] = [entry.name for entry in inner if entry not in whole]
@@ -224,9 +228,9 @@ def _below(folder: Path) -> list[Path]:
 
 def _is_recording(folder: Path) -> bool:
     """Whether a folder is one recording, as `open_recording` sees it, whatever else it may hold."""
-    if (folder / "meta" / "info.json").is_file() or (folder / "meta" / "episode_ends").is_dir():
-        return True
     try:
+        if (folder / "meta" / "info.json").is_file() or (folder / "meta" / "episode_ends").is_dir():
+            return True
         names = os.listdir(folder)  # noqa: PTH208 -- names are enough
     except OSError:
         return False

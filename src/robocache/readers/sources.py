@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from robocache.errors import RecordingError
-from robocache.readers.recording import Recording
+from robocache.readers.recording import Recording, refusals_named
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ def episode_sources(recording: Recording, index: int) -> EpisodeSources:
     Raises:
         RecordingError: It lies in no file, and does not say itself what it is made from.
     """
+    with refusals_named(Path(recording.path)):
+        return _episode_sources(recording, index)
+
+
+def _episode_sources(recording: Recording, index: int) -> EpisodeSources:
     if isinstance(recording, NamesItsSources):
         return recording.episode_sources(index)
     path = Path(recording.path)

@@ -69,7 +69,7 @@ class Store:
 
     def _from_folder(self, key: str, limit: int) -> bytes | None:
         path = self._inside(key)
-        if not path.is_file():
+        if not path.is_file() and not path.is_symlink():  # a link to nowhere is no chunk that was never written
             return None
         with path.open("rb") as file:
             return _content(file, limit)
@@ -92,7 +92,7 @@ class Store:
     def _inside(self, key: str) -> Path:
         path = self.path / key
         with self._named(key):
-            if not path.resolve().is_relative_to(self.path.resolve()):
+            if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.path)):
                 remedy = "do not trust this store"
                 raise DamagedRecordingError(self.path, "leads out of the store", place=f"entry {key}", remedy=remedy)
         return path
@@ -112,7 +112,7 @@ class Store:
         except RecordingError:
             raise
         except OSError as error:
-            raise unreadable(self.path, error) from error
+            raise unreadable(Path(error.filename or self.path), error) from error
         except NotImplementedError as error:  # zipfile's word for a version or flag of the format
             problem = f"uses what is not read of the zip format ({error})"
             remedy = "if it is not damaged, write the zip file again, stored or deflated"
