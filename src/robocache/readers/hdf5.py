@@ -92,7 +92,7 @@ class Hdf5Recording(OpenRecording):
             if datasets:
                 remedy = "give a rate: open_recording(path, rate_hz=...), or --source-rate on the command line"
             raise UnknownFormatError(self.path, f"has no stream with a time ({reasons})", remedy=remedy)
-        names = requested_streams(self.path, streams, axes)
+        names = requested_streams(self.path, streams, axes, skipped)
         made = self._streams(prefix, datasets, {name: axes[name] for name in names}, frames, span)
         attributes = self._attributes(prefix, skipped)
         return Episode(self.episode_names[index], made, self.path, attributes)

@@ -74,7 +74,7 @@ class LeRobotRecording(OpenRecording):
             raise RecordingNotFoundError(absent[name], "is missing from the dataset", remedy=CHECK)
         pictures, no_pictures = self._pictures(entry, streams)
         available = [*dataset.features, *(name for name in videos if name not in absent), *pictures]
-        names = requested_streams(self.path, streams, available)
+        names = requested_streams(self.path, streams, available, dataset.skipped | no_pictures)
         table = self._rows(entry, tuple(name for name in names if name in dataset.features))
         of_all = self._clocks(table, entry)
         clock = next(iter(of_all))

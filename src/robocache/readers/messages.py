@@ -76,7 +76,8 @@ class MessageRecording(OpenRecording):
         topics = self._whole(streams) if span.is_everything else self._read_part(streams, span)
         found = topics.streams(self._payloads)
         if streams is not None and any(name not in found for name in streams):
-            requested_streams(self.path, streams, self._survey(None).topics.streams(self._payloads))
+            of_all = self._survey(None).topics
+            requested_streams(self.path, streams, of_all.streams(self._payloads), of_all.skipped)
         names = requested_streams(self.path, streams, found)
         attributes = {**self._attributes(), "skipped": topics.skipped}
         made = {name: span.cut(found[name]) for name in names}

@@ -167,8 +167,19 @@ def open_binary(path: Path) -> BinaryIO:
         raise unreadable(path, error) from error
 
 
-def requested_streams(path: str, requested: Collection[str] | None, available: Collection[str]) -> tuple[str, ...]:
+def requested_streams(
+    path: str,
+    requested: Collection[str] | None,
+    available: Collection[str],
+    skipped: Mapping[str, str] | None = None,
+) -> tuple[str, ...]:
     """The requested names in the file's order; None means all.
+
+    Args:
+        path: The recording, for errors.
+        requested: What was asked for.
+        available: What there is.
+        skipped: What there is too and cannot be read, and why; also by topic.
 
     Raises:
         UnknownStreamError: A name that is not available.
@@ -181,8 +192,11 @@ def requested_streams(path: str, requested: Collection[str] | None, available: C
         )
     unknown = [name for name in requested if name not in available]
     if unknown:
-        listed = ", ".join(available) or "none at all"
-        raise UnknownStreamError(f"{path} has no stream {unknown[0]!r}; it has {listed}")
+        name, listed = unknown[0], ", ".join(available) or "none at all"
+        reasons = [
+            f" ({part}: {skipped[part]})" for part in (name, name.rpartition(".")[0]) if skipped and part in skipped
+        ]
+        raise UnknownStreamError(f"{path} has no stream {name!r}{''.join(reasons)}; it has {listed}")
     return tuple(name for name in available if name in requested)
 
 

@@ -68,7 +68,7 @@ class ReplayBufferRecording(OpenRecording):
 
     def _read(self, index: int, streams: Collection[str] | None, span: Span) -> Episode:
         """Read the chunks that an episode, or a part of it, lies in."""
-        names = requested_streams(self.path, streams, self._arrays)
+        names = requested_streams(self.path, streams, self._arrays, self._skipped)
         start, stop = (0 if index == 0 else int(self._ends[index - 1])), int(self._ends[index])
         low, high = span.synthetic_rows(stop - start, self._rate_hz)
         numbers = self._numbers(names, range(start + low, start + high))

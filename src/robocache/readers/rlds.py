@@ -124,7 +124,7 @@ class RldsRecording(OpenRecording):
                 skipped[name] = f"its {feature.count} numbers do not belong to steps"
         attributes["task"] = _task(attributes)
         attributes |= {"rate_hz": self._rate_hz, "file": file, "skipped": skipped}
-        names = requested_streams(self.path, requested, available)
+        names = requested_streams(self.path, requested, available, skipped)
         made = self._streams(index, {name: available[name] for name in names}, shapes, steps)
         return Episode(self.episode_names[index], made, self.path, attributes)
 

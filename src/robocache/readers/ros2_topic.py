@@ -18,7 +18,7 @@ from robocache.records import Int64, RecordedStream
 
 PENDING_BYTES = 4 * 2**20
 MAX_GROUPS = 16
-LOG, HEADER = 0, 2  # columns of stamps; between them is "publish"
+LOG, HEADER, NUMBER = 0, 2, 3  # columns of stamps; after "log" is "publish", the last counts the topic's messages
 Values = npt.NDArray[np.generic]
 # The columns of every part; messages that agree on them become the same streams.
 Shape = tuple[tuple[str, ...], ...]
@@ -43,7 +43,15 @@ class _Group:
     def emptied(self) -> _Group:
         """The same group without messages: its streams have no rows, but their names, columns and clocks."""
         values = [[blocks[0][:0]] for blocks in self.values]
-        return replace(self, values=values, stamps=[np.empty((0, 3), np.int64)])
+        return replace(self, values=values, stamps=[np.empty((0, 4), np.int64)])
+
+    def in_order(self) -> tuple[Int64, list[Values]]:
+        """Stamps and values of the messages as they were recorded: decoded, they are sorted by their sizes."""
+        stamps, values = np.concatenate(self.stamps), [np.concatenate(blocks) for blocks in self.values]
+        if np.any(stamps[1:, NUMBER] < stamps[:-1, NUMBER]):
+            order = np.argsort(stamps[:, NUMBER])
+            stamps, values = stamps[order], [block[order] for block in values]
+        return stamps, values
 
 
 class Topic:
@@ -62,12 +70,14 @@ class Topic:
         self.definitions = definitions
         self.cdr = cdr
         self.nbytes = 0
+        self.why_skipped: str | None = None
         self._is_published = True
         self._layouts: dict[int, list[tuple[Layout, Int64, Bytes]]] = {}
         self._groups: dict[Shape, _Group] = {}
         self._payloads: list[bytes] = []
         self._stamps = array("q")  # log and publish of each message in turn
         self._pending_bytes = 0
+        self._decoded = 0  # messages
 
     def add(self, payload: bytes, log_ns: int, publish_ns: int | None = None) -> None:
         """Take one message; it is decoded together with others, at the latest by `streams`.
@@ -104,9 +114,13 @@ class Topic:
         Raises:
             LayoutError: A message that does not fit its definition.
         """
+        if self.why_skipped is not None:
+            self._payloads = []
         if not self._payloads:
             return
-        stamps = np.frombuffer(self._stamps, np.int64).reshape(-1, 2)
+        numbers = np.arange(self._decoded, self._decoded + len(self._payloads))
+        stamps = np.column_stack([np.frombuffer(self._stamps, np.int64).reshape(-1, 2), numbers])
+        self._decoded += len(numbers)
         sizes = np.fromiter(map(len, self._payloads), np.int64, len(self._payloads))
         for size in np.unique(sizes):
             rows = np.flatnonzero(sizes == size)
@@ -143,28 +157,35 @@ class Topic:
         return others
 
     def _take(self, layout: Layout, messages: Bytes, stamps: Int64) -> None:
-        if not len(messages):
+        if not len(messages) or self.why_skipped is not None:
             return
         parts = [part for part in RECIPES[self.type_name] if _width(layout, part)]
         group = self._group(tuple(parts), tuple(_columns(layout, part) for part in parts))
-        group.take_stamps(with_header(layout, messages, stamps))
+        if group is None:
+            self.why_skipped = f"its messages have more than {MAX_GROUPS} different sets of columns"
+            self.forget()
+            return
+        clocks = with_header(layout, messages, stamps[:, :HEADER])
+        group.take_stamps(np.concatenate([clocks, stamps[:, HEADER:]], axis=1))
         for part, collected in zip(parts, group.values, strict=True):
             values = np.concatenate([layout.values(path, messages) for path in part.paths], axis=1)
             collected.append(values)
             self.nbytes += values.nbytes
 
-    def _group(self, parts: tuple[Part, ...], columns: Shape) -> _Group:
+    def _group(self, parts: tuple[Part, ...], columns: Shape) -> _Group | None:
+        """Where messages of these columns go; None where the topic has too many others."""
         # The suffixes belong to the key: a lone velocity is not a lone effort.
         key = (tuple(part.suffix for part in parts), *columns)
         if key not in self._groups:
             if len(self._groups) == MAX_GROUPS:
-                raise LayoutError(f"changes its columns more than {MAX_GROUPS} times")
+                return None
             self._groups[key] = _Group(parts, columns, [[] for _ in parts])
         return self._groups[key]
 
     def emptied(self) -> Topic:
         """The same topic without its messages; whatever it takes next belongs to the streams that those were of."""
         topic = Topic(self.name, self.type_name, self.definitions, cdr=self.cdr)
+        topic.why_skipped = self.why_skipped
         topic._is_published = self._is_published
         topic._layouts = self._layouts
         topic._groups = {shape: group.emptied() for shape, group in self._groups.items()}
@@ -201,20 +222,22 @@ class Topic:
         """The streams of all messages taken; ascending in the header's clock where every message has one, else log.
 
         Messages with other columns than those logged first (two publishers of joint states on one topic) become
-        streams of their own: "/joint_states#2.position".
+        streams of their own: "/joint_states#2.position". With too many of such there are none, and `why_skipped`.
         """
         self.decode()
+        if self.why_skipped is not None:
+            return
         for number, group in enumerate(sorted(self._groups.values(), key=lambda group: group.first_log_ns), start=1):
             topic = self.name if number == 1 else f"{self.name}#{number}"
-            stamps = np.concatenate(group.stamps)
+            stamps, values = group.in_order()
             clocks = {"log": stamps[:, LOG]}
             if self._is_published:
                 clocks["publish"] = stamps[:, 1]
             if group.is_stamped:
                 clocks = {"header": stamps[:, HEADER], **clocks}
-            for part, columns, blocks in zip(group.parts, group.columns, group.values, strict=True):
-                name, values = f"{topic}.{part.suffix}", np.concatenate(blocks)
-                yield ascending_stream(name, values, clocks, next(iter(clocks)), columns=columns, kind=part.kind)
+            for part, columns, rows in zip(group.parts, group.columns, values, strict=True):
+                name = f"{topic}.{part.suffix}"
+                yield ascending_stream(name, rows, clocks, next(iter(clocks)), columns=columns, kind=part.kind)
 
 
 def _width(layout: Layout, part: Part) -> int:
@@ -228,8 +251,8 @@ def _width(layout: Layout, part: Part) -> int:
 
 def _columns(layout: Layout, part: Part) -> tuple[str, ...]:
     width = _width(layout, part)
-    if part.names is not None:
-        names = [layout.texts.get(f"{part.names}[{index}]") for index in range(layout.sizes.get(part.names, 0))]
+    if part.names is not None and layout.sizes.get(part.names, 0):  # some drivers publish no names at all
+        names = [layout.texts.get(f"{part.names}[{index}]") for index in range(layout.sizes[part.names])]
         if len(names) != width or None in names:
             raise LayoutError(f"has {width} numbers in {part.suffix}, but {len(names)} texts in {part.names}")
         return tuple(map(str, names))

@@ -40,7 +40,7 @@ class CloudTopic(PlacedTopic):
 
     def streams(self, path: str, limits: Limits, payloads: Payloads) -> Iterator[RecordedStream]:
         """The stream "topic.points"; clouds with other columns than those logged first become "topic#2.points"."""
-        if not self._places:
+        if not self._places or self.why_skipped is not None:
             return
         places, stamps = np.array(self._places, np.int64), np.concatenate(self._stamps)
 
@@ -65,7 +65,8 @@ class CloudTopic(PlacedTopic):
         group = self._groups.get(form.columns)
         if group is None:
             if len(self._groups) == MAX_GROUPS:
-                raise LayoutError(f"changes its columns more than {MAX_GROUPS} times")
+                self.why_skipped = f"its clouds have more than {MAX_GROUPS} different sets of columns"
+                return
             group = self._groups[form.columns] = _Group(form.number)
         group.dtype = np.result_type(group.dtype, form.number)
         group.messages.append(len(self._places))

@@ -177,11 +177,11 @@ class Topics:
             try:
                 if isinstance(topic, PlacedTopic):
                     made = topic.streams(self.path, self._limits, payloads)
-                    if topic.why_skipped is not None:
-                        self.skipped[topic.name] = topic.why_skipped
                 else:
                     made = topic.streams()
                 found.update((stream.name, stream) for stream in made)
+                if topic.why_skipped is not None:
+                    self.skipped[topic.name] = topic.why_skipped
             except LayoutError as error:
                 raise self._unfit(topic, error) from error
             self.check_held()
@@ -195,4 +195,5 @@ class Topics:
 
 def _belongs(stream: str, topic: str) -> bool:
     """Whether a stream's name, such as "/imu.orientation" or "/joints#2.position", is one of a topic's."""
-    return stream.rpartition(".")[0].partition("#")[0] == topic
+    owner = stream.rpartition(".")[0]
+    return owner == topic or (owner.startswith(f"{topic}#") and owner[len(topic) + 1 :].isdecimal())
