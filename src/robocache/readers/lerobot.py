@@ -68,13 +68,15 @@ class LeRobotRecording(OpenRecording):
         """Read the rows of one episode."""
         dataset = self._dataset
         entry = dataset.episodes[index]
-        videos = {name: dataset.video_file(entry, name) for name in dataset.videos}
+        videos = dataset.video_files(entry)
         absent = {name: path for name, (path, _) in videos.items() if not path.is_file()}
         for name in absent.keys() & set(streams or ()):
             raise RecordingNotFoundError(absent[name], "is missing from the dataset", remedy=CHECK)
-        pictures, no_pictures = self._pictures(entry, streams)
+        pictures, skipped = self._pictures(entry, streams)
+        skipped |= dataset.skipped
+        skipped |= {name: "meta/episodes does not say where it is" for name in dataset.videos if name not in videos}
         available = [*dataset.features, *(name for name in videos if name not in absent), *pictures]
-        names = requested_streams(self.path, streams, available, dataset.skipped | no_pictures)
+        names = requested_streams(self.path, streams, available, skipped)
         table = self._rows(entry, tuple(name for name in names if name in dataset.features))
         of_all = self._clocks(table, entry)
         clock = next(iter(of_all))
@@ -92,13 +94,8 @@ class LeRobotRecording(OpenRecording):
                 values = self._values(table, entry, feature)
                 whole = ascending_stream(name, values, clocks, clock, columns=feature.columns)
             made[name] = span.cut(whole)
-        missing = {name: f"its file {path} is not there" for name, path in absent.items()}
-        attributes = {
-            "task": entry.task,
-            "robot": dataset.robot,
-            "fps": dataset.fps,
-            "skipped": dataset.skipped | missing | no_pictures,
-        }
+        skipped |= {name: f"its file {path} is not there" for name, path in absent.items()}
+        attributes = {"task": entry.task, "robot": dataset.robot, "fps": dataset.fps, "skipped": skipped}
         return Episode(self.episode_names[index], made, self.path, attributes)
 
     def episode_sources(self, index: int) -> EpisodeSources:
@@ -108,7 +105,7 @@ class LeRobotRecording(OpenRecording):
         entry = dataset.episodes[index]
         features = {name: [str(one.dtype), one.width] for name, one in dataset.features.items()}
         place = {"episode": entry.index, "length": entry.length, "fps": dataset.fps, "features": features}
-        videos = {name: dataset.video_file(entry, name) for name in dataset.videos}
+        videos = dataset.video_files(entry)
         place["videos"] = {name: start_s for name, (path, start_s) in videos.items() if path.is_file()}
         if dataset.images:
             place["images"] = list(dataset.images)

@@ -28,7 +28,7 @@ def json_lines(path: Path, limits: Limits) -> list[dict[str, Any]]:
     Raises:
         RecordingError: It is missing, too large, or a line is not a JSON object.
     """
-    numbered = enumerate(text(path, limits).splitlines(), start=1)
+    numbered = enumerate(text(path, limits).split("\n"), start=1)
     return [parsed(path, line, place=f"line {number}") for number, line in numbered if line.strip()]
 
 

@@ -70,8 +70,16 @@ class Dataset:
     video_path: str = ""
     images: tuple[str, ...] = ()
 
-    def video_file(self, entry: EpisodeEntry, name: str) -> tuple[Path, float]:
-        """The file that holds a video of an episode, and the second in it at which the episode begins."""
+    def video_files(self, entry: EpisodeEntry) -> dict[str, tuple[Path, float]]:
+        """The file that holds each video of an episode, and the second in it at which the episode begins.
+
+        Left out are videos of a v3.0 dataset of which meta/episodes does not say where they are: they could be anywhere
+        in a file with those of other episodes.
+        """
+        known = [name for name in self.videos if name in entry.videos or self.version == "v2.1"]
+        return {name: self._video_file(entry, name) for name in known}
+
+    def _video_file(self, entry: EpisodeEntry, name: str) -> tuple[Path, float]:
         chunk, number, start_s = entry.videos.get(name, (entry.chunk, entry.file, 0.0))
         path = inside(
             self.root,
@@ -123,7 +131,8 @@ def inside(root: Path, template: str, **numbers: int | str) -> Path:
     info = root / "meta" / "info.json"
     try:
         path = root / _filled(template, numbers)
-        is_inside = path.resolve().is_relative_to(root.resolve())
+        real_root, real = root.resolve(), path.resolve()
+        is_inside = real.is_relative_to(real_root) or real.is_relative_to(_hub_blobs(real_root))
     except (KeyError, ValueError, OSError, RuntimeError) as error:
         raise DamagedRecordingError(
             info, f"has the path {template[:100]!r}, which cannot be filled in", remedy=CHECK
@@ -132,6 +141,11 @@ def inside(root: Path, template: str, **numbers: int | str) -> Path:
         problem = f"has the path {template[:100]!r}, which leads out of the dataset"
         raise DamagedRecordingError(info, problem, remedy="do not trust this dataset")
     return path
+
+
+def _hub_blobs(root: Path) -> Path:
+    """Where Hugging Face's cache keeps the files of a snapshot, which is a folder of links; else the folder itself."""
+    return root.parent.parent / "blobs" if root.parent.name == "snapshots" else root
 
 
 def open_dataset(root: Path, limits: Limits) -> Dataset:
@@ -239,7 +253,7 @@ def _episodes_v21(root: Path, info: Mapping[str, Any], limits: Limits) -> tuple[
     if chunks_size < 1:
         raise _wrong(root, f"chunks_size is {chunks_size!r}, not 1 or more")
     entries = []
-    for number, line in enumerate(text(path, limits).splitlines(), start=1):
+    for number, line in enumerate(text(path, limits).split("\n"), start=1):
         if not line.strip():
             continue
         row = parsed(path, line, place=f"line {number}")
