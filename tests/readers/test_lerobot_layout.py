@@ -17,7 +17,7 @@ from .image_recordings import (  # noqa: TID252 -- tests are not an installed pa
     write_lerobot_images,
     write_lerobot_video,
 )
-from .test_lerobot import EPISODES, write_dataset  # noqa: TID252
+from .test_lerobot import DATA, EPISODES, write_dataset  # noqa: TID252
 
 
 def as_snapshot(root, folder):
@@ -82,3 +82,35 @@ def test_a_video_that_is_said_to_be_nowhere_is_left_out(tmp_path):
         assert episode.attributes["skipped"][VIDEO] == "meta/episodes does not say where it is"
         with pytest.raises(UnknownStreamError, match="does not say where it is"):
             opened.read_episode(1, [VIDEO])
+
+
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+def test_episodes_that_meta_lost_are_missed(tmp_path, version):
+    """A list cut between two lines, a file of it that was not downloaded. Fails where the shorter list is believed."""
+    root = write_dataset(tmp_path / "d", total_episodes=2)
+    if version == "v2.1":
+        as_v21(root)
+        path = root / "meta/episodes.jsonl"
+        path.write_text(path.read_text().split("\n")[0] + "\n")
+    else:
+        pq.write_table(pq.read_table(root / EPISODES).slice(0, 1), root / EPISODES)
+    with pytest.raises(DamagedRecordingError, match=r"total_episodes is 2, but 1 are described"):
+        open_recording(root)
+
+
+def test_a_parquet_file_that_was_cut_says_where(tmp_path):
+    """Fails where that is left to pyarrow, which names no byte."""
+    root = write_dataset(tmp_path / "d")
+    whole = (root / DATA).read_bytes()
+    for size, at, message in (
+        (len(whole) // 2, len(whole) // 2 - 4, "does not end with the signature"),
+        (2, 0, "does not end with the signature"),
+        (0, 0, "is empty"),
+    ):
+        (root / DATA).write_bytes(whole[:size])
+        with open_recording(root) as opened, pytest.raises(DamagedRecordingError, match=message) as caught:
+            opened.read_episode(0)
+        assert caught.value.offset == at
+    (root / DATA).write_bytes(whole[:-8] + b"\xff\xff\xff\x7fPAR1")
+    with open_recording(root) as opened, pytest.raises(DamagedRecordingError, match=r"footer of 2147483647 bytes"):
+        opened.read_episode(0)

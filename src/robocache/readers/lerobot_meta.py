@@ -167,9 +167,12 @@ def open_dataset(root: Path, limits: Limits) -> Dataset:
     fps = float(declared_fps)
     declared = _entry(root, info, "features", dict)
     features, skipped = _features(root, declared)
-    video_path = info.get("video_path")
+    video_path, total = info.get("video_path"), info.get("total_episodes")
     videos = [name for name, why in skipped.items() if why == _VIDEO] if isinstance(video_path, str) else []
     episodes = _episodes_v30(root, limits, videos) if version == "v3.0" else _episodes_v21(root, info, limits)
+    if isinstance(total, int) and total > len(episodes):
+        problem = f"total_episodes is {total}, but {len(episodes)} are described beside it: part of meta/ is missing"
+        raise _wrong(root, problem)
     return Dataset(
         root=root,
         version=version,

@@ -163,12 +163,14 @@ def opened_table(path: Path) -> Iterator[pq.ParquetFile]:
     """
     if not path.is_file():
         raise RecordingNotFoundError(path, "is missing from the dataset", remedy=CHECK)
+    place = "footer"
     try:
         check_footer(path)
         # Opened here, since pyarrow closes what it opened itself only when an error is forgotten. The checksums of
         # pages are verified where the writer made them.
         options = {"page_checksum_verification": True, "thrift_container_size_limit": MAX_PARTS}
         with pa.OSFile(str(path)) as source, pq.ParquetFile(source, **options) as file:
+            place = "pages"
             yield file
     except RecordingError:
         raise
@@ -176,7 +178,7 @@ def opened_table(path: Path) -> Iterator[pq.ParquetFile]:
         raise unreadable(path, error) from error
     except _DAMAGE as error:
         text = " ".join(str(error).split())[:200]
-        raise DamagedRecordingError(path, f"cannot be read as Parquet ({text})", remedy=CHECK) from error
+        raise DamagedRecordingError(path, f"cannot be read as Parquet ({text})", place=place, remedy=CHECK) from error
 
 
 def _sizes(metadata: pq.FileMetaData, wanted: Collection[str], group: int) -> Iterator[tuple[int, int]]:

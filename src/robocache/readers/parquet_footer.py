@@ -13,7 +13,7 @@ from pathlib import Path
 from robocache.errors import DamagedRecordingError
 from robocache.readers.parquet_pages import REMEDY
 
-MAGIC = b"PAR1"
+MAGIC, _ENCRYPTED_MAGIC = b"PAR1", b"PARE"
 _TAIL_BYTES = 8
 _BYTE_ARRAY = 6
 _TRUTHS, _BYTE, _INTEGERS, _DOUBLE, _BINARY, _LISTS, _STRUCT = (1, 2), 3, (4, 5, 6), 7, 8, (9, 10), 12
@@ -181,18 +181,24 @@ class _Footer:
 
 
 def check_footer(path: Path) -> None:
-    """See that a file's footer says nothing on which pyarrow ends the process.
+    """See that a file has a footer, which says nothing on which pyarrow ends the process.
 
     Raises:
-        DamagedRecordingError: It does.
+        DamagedRecordingError: It has none, or one that does.
     """
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - _TAIL_BYTES))
         tail = file.read()
         length = int.from_bytes(tail[:4], "little")
-        if tail[4:] != MAGIC or length + _TAIL_BYTES > size:
+        if tail[4:] == _ENCRYPTED_MAGIC:
             return  # pyarrow says what is wrong with it
+        if tail[4:] != MAGIC or length + _TAIL_BYTES > size:
+            is_cut = tail[4:] != MAGIC
+            problem = f"declares a footer of {length} bytes, but has only {size}"
+            problem = "does not end with the signature of Parquet: it was truncated" if is_cut else problem
+            at = max(0, size - (len(MAGIC) if is_cut else _TAIL_BYTES))
+            raise DamagedRecordingError(path, problem if size else "is empty", offset=at, remedy=REMEDY)
         file.seek(size - _TAIL_BYTES - length)
         data = file.read(length)
     try:
