@@ -90,11 +90,11 @@ def test_units_of_stamps(tmp_path, name, stamps, units, expected):
 @pytest.mark.parametrize(
     ("stamps", "units", "message"),
     [
-        ([0.0, np.nan], None, r"dataset time: its stamp in row 1 is .*nan"),
+        ([0.0, np.nan], None, r"dataset time: its stamp in row 1 is nan, which"),
         ([0.0, 1e300], None, "row 1"),
         ([0, 2**62], "s", "more than 146 years from zero"),
         ([-(2**62) - 1, 0], None, "more than 146 years from zero"),
-        ([0.0, 2.0**62], "ns", "row 1"),
+        ([0.0, 2.0**62], "ns", r"row 1 is 4\.6\d*e\+18, which"),
         ([0, 1], "fortnights", "'fortnights', which is not one of ns"),
     ],
     ids=["nan", "huge", "overflow", "far_apart", "far_apart_floats", "unknown_unit"],
@@ -117,7 +117,7 @@ def test_a_dataset_that_fits_no_times_is_listed(tmp_path):
         episode = opened.read_episode(0)
         assert list(episode.streams) == ["x"]
         assert episode.attributes["skipped"] == {"y": "it has 5 rows, but time has 3"}
-        with pytest.raises(UnknownStreamError, match="no stream 'y'; it has x"):
+        with pytest.raises(UnknownStreamError, match=r"no stream 'y' \(it has 5 rows, but time has 3\); it has x"):
             opened.read_episode(0, ["y"])
 
 
@@ -168,6 +168,15 @@ def test_robomimic_demonstrations_are_episodes_in_numerical_order(tmp_path):
     np.testing.assert_array_equal(second.streams["actions"].times_ns, np.arange(10) * 50_000_000)
     assert second.streams["obs/agentview_image"].frames.shape == (4, 4, 3)
     assert second.attributes["layout"] == "robomimic"
+
+
+def test_a_demonstration_that_holds_nothing_is_named(tmp_path):
+    """Fails where the error says only of which file it is, among a thousand demonstrations."""
+    path = tmp_path / "a.hdf5"
+    with h5py.File(path, "w") as file:
+        file.create_group("data/demo_7")
+    with open_recording(path) as opened, pytest.raises(UnknownFormatError, match=r"a\.hdf5, group data/demo_7: has no"):
+        opened.read_episode(0)
 
 
 def test_aloha_runs_at_50_hz(tmp_path):

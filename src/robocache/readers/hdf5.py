@@ -91,7 +91,8 @@ class Hdf5Recording(OpenRecording):
             remedy = "is this a recording?"
             if datasets:
                 remedy = "give a rate: open_recording(path, rate_hz=...), or --source-rate on the command line"
-            raise UnknownFormatError(self.path, f"has no stream with a time ({reasons})", remedy=remedy)
+            place = f"group {prefix.rstrip('/')}" if prefix else None
+            raise UnknownFormatError(self.path, f"has no stream with a time ({reasons})", place=place, remedy=remedy)
         names = requested_streams(self.path, streams, axes, skipped)
         made = self._streams(prefix, datasets, {name: axes[name] for name in names}, frames, span)
         attributes = self._attributes(prefix, skipped)

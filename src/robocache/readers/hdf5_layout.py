@@ -136,7 +136,7 @@ def nanoseconds(values: npt.NDArray[np.generic], name: str, units: str | None) -
     seconds = values.astype(np.float64)
     if not np.all(np.abs(seconds) < reach):  # also false for NaN
         row = int(np.argmin(np.abs(seconds) < reach))
-        raise ValueError(f"its stamp in row {row} is {seconds[row]!r}, which is not a time")
+        raise ValueError(f"its stamp in row {row} is {float(seconds[row])!r}, which is not a time")
     # Whole units apart from the rest: multiplied at once, today's epoch would lose its last digits.
     whole = np.floor(seconds)
     return whole.astype(np.int64) * scale + np.rint((seconds - whole) * scale).astype(np.int64)

@@ -193,10 +193,10 @@ def requested_streams(
     unknown = [name for name in requested if name not in available]
     if unknown:
         name, listed = unknown[0], ", ".join(available) or "none at all"
-        reasons = [
-            f" ({part}: {skipped[part]})" for part in (name, name.rpartition(".")[0]) if skipped and part in skipped
-        ]
-        raise UnknownStreamError(f"{path} has no stream {name!r}{''.join(reasons)}; it has {listed}")
+        owner, why = name.rpartition(".")[0], ""
+        if skipped and (name in skipped or owner in skipped):
+            why = f" ({skipped[name]})" if name in skipped else f" ({owner}: {skipped[owner]})"
+        raise UnknownStreamError(f"{path} has no stream {name!r}{why}; it has {listed}")
     return tuple(name for name in available if name in requested)
 
 
