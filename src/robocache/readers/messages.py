@@ -8,6 +8,8 @@ without a span; only the segments that a span touches are read, and what is read
 
 from __future__ import annotations
 
+import os
+import threading
 from abc import abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -64,6 +66,7 @@ class MessageRecording(OpenRecording):
     def __init__(self, path: str, episode_names: tuple[str, ...]) -> None:
         super().__init__(path, episode_names)
         self._surveys: dict[frozenset[str] | None, Survey] = {}
+        self._turns: dict[int, threading.Lock] = {}  # by process: a thread that has its turn at a fork never ends it
 
     def close(self) -> None:
         """Release what was noted. Closing twice is allowed; reading after it raises `ClosedError`."""
@@ -71,8 +74,12 @@ class MessageRecording(OpenRecording):
         self._surveys.clear()
 
     def _read(self, index: int, streams: Collection[str] | None, span: Span) -> Episode:
-        """Read the file in one pass, or the segments that a span touches."""
+        """Read the file in one pass, or the segments that a span touches; one thread after the other."""
         del index  # a file is one episode
+        with self._turns.setdefault(os.getpid(), threading.Lock()):  # a pass has one position in the file
+            return self._made(streams, span)
+
+    def _made(self, streams: Collection[str] | None, span: Span) -> Episode:
         topics = self._whole(streams) if span.is_everything else self._read_part(streams, span)
         found = topics.streams(self._payloads)
         if streams is not None and any(name not in found for name in streams):
