@@ -159,3 +159,25 @@ def test_a_zip_file_of_a_later_version_is_refused_by_name(tmp_path):
     error = read_all(path, rate_hz=10)
     assert isinstance(error, DamagedRecordingError)
     assert "uses what is not read of the zip format (zip file version 9.9); if it is not damaged" in str(error)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_zipped_folder_keeps_its_name(tmp_path, version):
+    """As `zip -r` and the data of diffusion policy have it. Fails where the buffer must lie at the top of the file."""
+    folder = write_zarr(tmp_path / "top/a.zarr", version)
+    with open_recording(folder, rate_hz=10) as direct, open_recording(zipped(tmp_path / "top"), rate_hz=10) as packed:
+        assert packed.episode_names == direct.episode_names
+        for index in range(2):
+            expected, found = direct.read_episode(index).streams, packed.read_episode(index).streams
+            assert list(found) == list(expected)
+            for name, stream in found.items():
+                assert stream.values.tobytes() == expected[name].values.tobytes()
+            images = [streams["img"].frames.read(np.array([3])) for streams in (found, expected)]
+            np.testing.assert_array_equal(*images)
+
+
+def test_a_zip_file_of_two_buffers_names_them(tmp_path):
+    write_zarr(tmp_path / "top/a.zarr", 2)
+    write_zarr(tmp_path / "top/b.zarr", 3)
+    with pytest.raises(UnknownFormatError, match=r"holds 2 replay buffers \(a\.zarr/, b\.zarr/\); unpack it"):
+        open_recording(zipped(tmp_path / "top"), rate_hz=10)

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from robocache.errors import DamagedRecordingError, RecordingError, RecordingLimitError
+from robocache.errors import DamagedRecordingError, RecordingError, RecordingLimitError, UnknownFormatError
 from robocache.readers.limits import Limits, MiB
 from robocache.readers.recording import unreadable
 
 COPY = "copy or write it again"
 MAX_ENTRIES = 1_000_000
+ENDS_METADATA = ("meta/episode_ends/.zarray", "meta/episode_ends/zarr.json")  # what a replay buffer always has
 # What zipfile raises over a damaged file. ValueError and OverflowError are offsets before the file or beyond any.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OverflowError)
 _ENCRYPTED = 0x1
@@ -26,7 +27,7 @@ class Store:
     """An open store; keys are paths in it with slashes.
 
     Args:
-        path: The folder, or the zip file.
+        path: The folder, or the zip file, also one of a folder that lies deeper in it.
         limits: How large one of its files may be.
     """
 
@@ -35,6 +36,7 @@ class Store:
         self.limits = limits
         self._process = os.getpid()
         self._zip = None if path.is_dir() else self._opened()
+        self._folder = "" if self._zip is None else self._folder_in(self._zip)
 
     def close(self) -> None:
         """Close the file."""
@@ -47,7 +49,7 @@ class Store:
             inside = self._inside(folder)
             with self._named(folder):
                 return sorted(entry.name for entry in inside.iterdir()) if inside.is_dir() else []
-        start = f"{folder}/"
+        start = f"{self._folder}{folder}/"
         return sorted(
             {name[len(start) :].split("/", 1)[0] for name in self._zip.namelist() if name.startswith(start)} - {""}
         )
@@ -79,7 +81,7 @@ class Store:
             self._zip, self._process = self._opened(), os.getpid()
         assert self._zip is not None
         try:
-            info = self._zip.getinfo(key)
+            info = self._zip.getinfo(self._folder + key)
         except KeyError:
             return None
         if info.flag_bits & _ENCRYPTED or info.compress_type not in _METHODS:
@@ -104,6 +106,19 @@ class Store:
             opened.close()
             raise RecordingLimitError(self.path, f"has more than {MAX_ENTRIES} entries", remedy="write larger chunks")
         return opened
+
+    def _folder_in(self, opened: zipfile.ZipFile) -> str:
+        """What stands before the keys of the one buffer in a zip file: a folder that was zipped keeps its name."""
+        found = {name[: -len(end)] for name in opened.namelist() for end in ENDS_METADATA if name.endswith(end)}
+        folders = sorted(folder for folder in found if not folder or folder.endswith("/"))
+        if not folders or "" in folders:
+            return ""
+        if len(folders) > 1:
+            opened.close()
+            names = ", ".join(ascii(folder)[1:-1][:40] for folder in folders[:4])
+            problem = f"holds {len(folders)} replay buffers ({names})"
+            raise UnknownFormatError(self.path, problem, remedy="unpack it, and name one of them")
+        return folders[0]
 
     @contextmanager
     def _named(self, key: str) -> Iterator[None]:
