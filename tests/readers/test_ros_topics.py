@@ -89,6 +89,18 @@ def test_joints_without_names_are_numbered(tmp_path):
     np.testing.assert_array_equal(stream.values, [nameless(row)["position"] for row in range(5)])
 
 
+def test_a_message_without_numbers_is_no_stream(tmp_path):
+    """Joints before the first of them is known. Fails where such a message takes the topic's name from the others."""
+    empty = {"header": header(START_NS), "name": [], "position": [], "velocity": [], "effort": []}
+    rows = [(START_NS, empty), *messages(lambda row: joint_message(START_NS + row), 5)]
+    topics = {"/joints": ("sensor_msgs/msg/JointState", JOINT_STATE, rows)}
+    with open_recording(write_mcap(tmp_path / "a.mcap", topics)) as opened:
+        for span in ({}, {"start_ns": START_NS + 1}):
+            streams = opened.read_episode(0, ["/joints.position", "/joints.effort"], **span).streams
+            assert list(streams) == ["/joints.position", "/joints.effort"]
+        assert len(opened.read_episode(0).streams) == 3
+
+
 def test_a_topic_may_have_a_number_sign(tmp_path):
     """As no topic of ROS has, but those of MCAP may. Fails where all before the sign is taken for the topic."""
     topics = {"/arm#2": ("sensor_msgs/msg/JointState", JOINT_STATE, messages(lambda row: joint_message(row + 1), 5))}

@@ -2,12 +2,14 @@
 
 import multiprocessing
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from robocache.readers import open_recording
+from robocache.readers import open_recording, open_recordings
+from robocache.readers.several import MAX_OPEN
 
 from .bag_writing import write_small_mcap  # noqa: TID252 -- tests are not an installed package
 from .every_reader import FORMATS, opener  # noqa: TID252
@@ -73,3 +75,33 @@ def test_a_fork_while_a_thread_reads(tmp_path):
 
         recording._pass = forking  # a fork in the middle of a reading
         assert content(recording, 0) == expected
+
+
+def test_a_fork_while_a_thread_reads_one_of_many(tmp_path):
+    """Fails where the child waits for a file that a thread of its parent keeps from being closed."""
+    context = multiprocessing.get_context("fork")
+    for number in range(MAX_OPEN + 1):
+        write_small_mcap(tmp_path / f"{number}.mcap", rows=5)
+    is_held, may_end = threading.Event(), threading.Event()
+    with open_recordings(tmp_path) as recordings:
+        expected = content(recordings, 1)
+        receiver, sender = context.Pipe(duplex=False)
+
+        def hold():
+            with recordings._recording(0):
+                is_held.set()
+                may_end.wait(60)
+
+        thread = threading.Thread(target=hold)
+        process = context.Process(target=lambda: sender.send(content(recordings, 1) == expected), daemon=True)
+        thread.start()
+        try:
+            assert is_held.wait(60)
+            process.start()
+            assert receiver.poll(30)
+            assert receiver.recv()
+        finally:
+            may_end.set()
+            thread.join()
+            process.kill()
+            process.join()

@@ -160,6 +160,8 @@ class Topic:
         if not len(messages) or self.why_skipped is not None:
             return
         parts = [part for part in RECIPES[self.type_name] if _width(layout, part)]
+        if not parts:  # joints before the first of them is known: no numbers, no row
+            return
         group = self._group(tuple(parts), tuple(_columns(layout, part) for part in parts))
         if group is None:
             self.why_skipped = f"its messages have more than {MAX_GROUPS} different sets of columns"

@@ -48,8 +48,8 @@ class SeveralRecordings(OpenRecording):
     def __init__(self, path: str, files: Collection[Path], *, rate_hz: float | None, limits: Limits | None) -> None:
         self._rate_hz, self._limits = rate_hz, limits
         self._open: OrderedDict[Path, Recording] = OrderedDict()
-        # Nobody may close a file in which another thread reads.
-        self._lock = threading.RLock() if len(files) > MAX_OPEN else nullcontext()
+        self._are_many = len(files) > MAX_OPEN
+        self._turns: dict[int, threading.RLock] = {}  # by process: a thread that has its turn at a fork never ends it
         self._places: list[tuple[Path, int]] = []
         names, formats = [], set()
         try:
@@ -92,7 +92,8 @@ class SeveralRecordings(OpenRecording):
         """The recording of an episode, open, and the episode's number there."""
         self._check_episode(index)
         file, number = self._places[index]
-        with self._lock:
+        # Nobody may close a file in which another thread reads.
+        with self._turns.setdefault(os.getpid(), threading.RLock()) if self._are_many else nullcontext():
             yield self._opened(file), number
 
     def _opened(self, file: Path) -> Recording:
