@@ -91,13 +91,14 @@ def test_units_of_stamps(tmp_path, name, stamps, units, expected):
     ("stamps", "units", "message"),
     [
         ([0.0, np.nan], None, r"dataset time: its stamp in row 1 is nan, which"),
+        ([1.7e12, 1.7e12], None, r"row 0 is 1700000000000\.0, .*; if it is in another unit, say so in its attribute"),
         ([0.0, 1e300], None, "row 1"),
         ([0, 2**62], "s", "more than 146 years from zero"),
         ([-(2**62) - 1, 0], None, "more than 146 years from zero"),
         ([0.0, 2.0**62], "ns", r"row 1 is 4\.6\d*e\+18, which"),
         ([0, 1], "fortnights", "'fortnights', which is not one of ns"),
     ],
-    ids=["nan", "huge", "overflow", "far_apart", "far_apart_floats", "unknown_unit"],
+    ids=["nan", "milliseconds", "huge", "overflow", "far_apart", "far_apart_floats", "unknown_unit"],
 )
 def test_stamps_that_are_no_times(tmp_path, stamps, units, message):
     path = tmp_path / "a.h5"

@@ -15,7 +15,7 @@ import numpy as np
 from robocache.errors import DamagedRecordingError, RecordingError, RecordingLimitError, UnknownFormatError
 from robocache.readers.hdf5_images import image_frames
 from robocache.readers.hdf5_layout import TimeAxis, flavour_of, kind_and_columns, nanoseconds, time_axis
-from robocache.readers.hdf5_tree import COPY, Hdf5File
+from robocache.readers.hdf5_tree import Hdf5File
 from robocache.readers.limits import MAX_RATE_HZ, MIN_RATE_HZ, Limits
 from robocache.readers.recording import (
     OpenRecording,
@@ -182,7 +182,8 @@ class Hdf5Recording(OpenRecording):
         except RecordingError:
             raise
         except ValueError as error:
-            raise DamagedRecordingError(self.path, str(error), place=f"dataset {full}", remedy=COPY) from error
+            remedy = "if it is in another unit, say so in its attribute `units`, or in its name (time_ms)"
+            raise DamagedRecordingError(self.path, str(error), place=f"dataset {full}", remedy=remedy) from error
 
     def _attributes(self, prefix: str, skipped: dict[str, str]) -> dict[str, object]:
         attributes: dict[str, object] = {"layout": self._flavour.name, "skipped": skipped}
