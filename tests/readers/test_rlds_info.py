@@ -8,12 +8,12 @@ import json
 import pytest
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError
-from robocache.readers import open_recording
+from robocache.readers import open_recording, open_recordings
 
 from .conftest import read_all, recording  # noqa: TID252 -- tests are not an installed package
 from .test_rlds import BRIDGE, episode_features, write  # noqa: TID252
 
-NAME = "robot-train.tfrecord-00001-of-00002"
+NAME, ONLY = "robot-train.tfrecord-00001-of-00002", "robot-train.tfrecord-00000-of-00001"
 
 
 def write_info(folder, train, val=("9", "9")):
@@ -39,9 +39,8 @@ def test_a_real_file_cut_between_two_records_is_noticed(tmp_path):
 def test_what_is_declared_of_this_file_or_not_at_all(tmp_path, lengths):
     write_info(tmp_path, lengths)
     path = write(tmp_path / NAME, episode_features(), episode_features())
-    for opened_path in (path, tmp_path):
-        with open_recording(opened_path, rate_hz=5) as opened:
-            assert len(opened.episode_names) == 2
+    with open_recording(path, rate_hz=5) as opened:
+        assert len(opened.episode_names) == 2
 
 
 def test_another_number_is_damage(tmp_path):
@@ -55,7 +54,7 @@ def test_another_number_is_damage(tmp_path):
 )
 def test_metadata_that_are_no_json(tmp_path, text):
     (tmp_path / "dataset_info.json").write_bytes(text.encode("latin-1"))
-    write(tmp_path / NAME, episode_features())
+    write(tmp_path / ONLY, episode_features())
     error = read_all(tmp_path, rate_hz=5)
     assert isinstance(error, DamagedRecordingError)
     assert "dataset_info.json: cannot be understood" in str(error)
@@ -64,13 +63,24 @@ def test_metadata_that_are_no_json(tmp_path, text):
 def test_metadata_of_any_size(tmp_path):
     with (tmp_path / "dataset_info.json").open("wb") as file:
         file.truncate(2**40)
-    write(tmp_path / NAME, episode_features())
+    write(tmp_path / ONLY, episode_features())
     assert isinstance(read_all(tmp_path, rate_hz=5), RecordingLimitError)
 
 
 @pytest.mark.parametrize("document", [[], 1, {"splits": 1}, {"splits": [1]}, {"splits": [{"name": "train"}]}], ids=repr)
 def test_metadata_of_another_shape_say_nothing(tmp_path, document):
     (tmp_path / "dataset_info.json").write_text(json.dumps(document))
-    write(tmp_path / NAME, episode_features())
-    with open_recording(tmp_path, rate_hz=5) as opened:
+    with open_recording(write(tmp_path / NAME, episode_features()), rate_hz=5) as opened:
         assert len(opened.episode_names) == 1
+
+
+def test_a_file_that_is_not_there_is_missed(tmp_path):
+    """A download that ended early. Fails where the files of a folder are read without a look at their names."""
+    for split, number in (("train", 0), ("train", 2), ("val", 1)):
+        write(tmp_path / f"robot-{split}.tfrecord-{number:05d}-of-00003", episode_features())
+    with pytest.raises(
+        DamagedRecordingError, match=r"2 of the 3 files robot-train\.tfrecord-\*, number 1 is not there"
+    ):
+        open_recording(tmp_path, rate_hz=5)
+    with open_recordings(tmp_path / "robot-train*", rate_hz=5) as opened:
+        assert len(opened.episode_names) == 2

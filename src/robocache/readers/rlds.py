@@ -22,7 +22,7 @@ from robocache.readers.recording import (
     requested_streams,
     synthetic_times_ns,
 )
-from robocache.readers.rlds_info import check_counts
+from robocache.readers.rlds_info import check_counts, check_shards
 from robocache.readers.sources import EpisodeSources
 from robocache.readers.span import Span
 from robocache.readers.stills import StillFrames, decoded_each
@@ -64,6 +64,8 @@ class RldsRecording(OpenRecording):
             raise UnknownFormatError(path, "is an RLDS data set, which has no times", remedy=GIVE_RATE)
         self._rate_hz = rate_hz
         self._limits = limits
+        if path.is_dir():
+            check_shards(path, files)
         gzips = GzipStreams(limits)
         opened = [RecordFile(file, gzips) for file in files]
         self._files = [(file, *file.index()) for file in opened]

@@ -1,10 +1,10 @@
-"""How many episodes a file of an RLDS data set should have, by the dataset_info.json beside it."""
+"""How many files an RLDS data set should have, by their names, and episodes, by the dataset_info.json beside them."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError
@@ -31,6 +31,24 @@ def check_counts(folder: Path, counts: Mapping[Path, int]) -> None:
         if declared is not None and declared != str(found):
             problem = f"has {found} records, but {INFO} beside it says {declared[:20]}"
             raise DamagedRecordingError(file, problem, remedy=COPY)
+
+
+def check_shards(folder: Path, files: Collection[Path]) -> None:
+    """See that a folder holds all files of a split, whose names say how many they are.
+
+    Raises:
+        DamagedRecordingError: One is missing.
+    """
+    there: dict[tuple[str, int], set[int]] = {}
+    for file in files:
+        if match := _SHARD.fullmatch(file.name):
+            there.setdefault((file.name[: match.start(2)], int(match[3])), set()).add(int(match[2]))
+    for (start, count), numbers in there.items():
+        missing = next((number for number in range(count) if number not in numbers), None)
+        if missing is not None:
+            problem = f"holds {len(numbers)} of the {count} files {start}*, number {missing} is not there"
+            remedy = "download the others, or name those that are there, such as by a pattern"
+            raise DamagedRecordingError(folder, problem, remedy=remedy)
 
 
 def _document(info: Path) -> object:
