@@ -70,6 +70,8 @@ def first_frames(source, folder):
         pq.write_table(table.set_column(at, "length", pa.array([FIRST_FRAMES])), path)
     for path in (copy / "meta").glob("episodes.jsonl"):
         path.write_text(json.dumps(json.loads(path.read_text().splitlines()[0]) | {"length": FIRST_FRAMES}))
+    info = copy / "meta/info.json"
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"total_episodes": 1}))
     return copy
 
 
