@@ -15,13 +15,12 @@ import pyarrow.parquet as pq
 
 from robocache.errors import DamagedRecordingError, RecordingError, RecordingLimitError, RecordingNotFoundError
 from robocache.readers.limits import Limits, MiB
-from robocache.readers.parquet_footer import check_footer
+from robocache.readers.parquet_footer import MAX_PARTS, check_footer
 from robocache.readers.parquet_pages import TRUST
 from robocache.readers.parquet_sizes import chunk_bytes
 from robocache.readers.recording import open_binary, unreadable
 
 WHOLE_FILE_BYTES = 64 * MiB  # a file of smaller columns is read at once, for its episodes are mostly read in order
-MAX_PARTS = 100_000  # columns or row groups: each takes a kilobyte and more of memory, and a few bytes of the file
 ROW_BYTES, VALUE_BYTES = 100, 60  # of Python: a number or a text of a row, and one in a list, without the text itself
 CHECK = "download or write the dataset again"
 _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, UnicodeDecodeError)

@@ -14,6 +14,7 @@ from robocache.errors import DamagedRecordingError
 from robocache.readers.parquet_pages import REMEDY
 
 MAGIC, _ENCRYPTED_MAGIC = b"PAR1", b"PARE"
+MAX_PARTS = 100_000  # columns or row groups: each takes a kilobyte and more of memory, and a few bytes of the file
 _TAIL_BYTES = 8
 _BYTE_ARRAY = 6
 _TRUTHS, _BYTE, _INTEGERS, _DOUBLE, _BINARY, _LISTS, _STRUCT = (1, 2), 3, (4, 5, 6), 7, 8, (9, 10), 12
@@ -88,6 +89,8 @@ class _Footer:
         count, of = self._list() if kind in _LISTS else (0, 0)
         if of != _STRUCT and (count or kind not in _LISTS):
             raise ValueError(f"has a footer with {count} elements of kind {of} where structures should be")
+        if count > MAX_PARTS:  # looked at one by one they would take seconds
+            raise ValueError(f"declares {count} columns or row groups in its footer, and {MAX_PARTS} are allowed")
         yield from range(count)
 
     def _skip(self, kind: int, depth: int = 0) -> None:
