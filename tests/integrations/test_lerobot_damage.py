@@ -71,6 +71,16 @@ def test_a_length_that_is_only_too_large(small, tmp_path):
         read(root)
 
 
+def test_a_video_whose_place_is_not_known(small, tmp_path):
+    """Catches the first frames of the first file, which are another episode's, where the place is not said."""
+    root = shutil.copytree(small, tmp_path / "set")
+    path = root / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.select([name for name in table.column_names if not name.startswith("videos/")]), path)
+    with pytest.raises(DamagedRecordingError, match=f"does not say where the video {CAMERA} of episode 0 is"):
+        read(root)
+
+
 def test_a_task_without_a_text(small, tmp_path):
     """Catches a KeyError from the number of a task that the table of tasks does not have."""
     root = shutil.copytree(small, tmp_path / "set")

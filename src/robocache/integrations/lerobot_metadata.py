@@ -210,9 +210,12 @@ class LeRobotDatasetMetadata:
         template = self.info.get("video_path")
         row = self.episodes[ep_index]
         entry = self.dataset.episodes[ep_index]
-        chunk = row.get(f"videos/{vid_key}/chunk_index", entry.chunk)
-        file = row.get(f"videos/{vid_key}/file_index", 0)
-        if not (isinstance(template, str) and isinstance(chunk, int) and isinstance(file, int)):
+        # A file of v3.0 holds many episodes: any other than the right one, or another place in it, is another episode.
+        of_one = {"chunk_index": entry.chunk, "file_index": 0, "from_timestamp": 0}
+        whole = {} if self.dataset.version == "v3.0" else of_one
+        chunk, file, start_s = (row.get(f"videos/{vid_key}/{what}", whole.get(what)) for what in VIDEO_COLUMNS[:3])
+        is_known = isinstance(chunk, int) and isinstance(file, int) and isinstance(start_s, int | float)
+        if not (isinstance(template, str) and is_known):
             problem = f"does not say where the video {vid_key} of episode {entry.index} is"
             raise DamagedRecordingError(self.root / "meta" / "info.json", problem, remedy=CHECK)
         numbers = {"chunk_index": chunk, "file_index": file}
