@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from robocache.errors import RoboCacheError
 from robocache.policies import Angle, Linear, Nearest, Previous, Slerp, Window
-from robocache.records import Episode, Fused, RecordedStream, SparseVoxels, Stream
 from robocache.version import __version__
 
 if TYPE_CHECKING:
@@ -35,8 +34,10 @@ if TYPE_CHECKING:
         warmup,
     )
     from robocache.readers import open_recording, open_recordings
+    from robocache.records import Episode, Fused, RecordedStream, SparseVoxels, Stream
 
-# Rooms that import PyTorch or a format's library, on first use: `robocache --help` has no need of them.
+# Rooms that import NumPy, PyTorch or a format's library, on first use: `robocache --help` has no need of them, and what
+# is imported before `main` runs cannot be interrupted without a traceback.
 _LAZY = {
     "robocache.align": ("Align", "AlignedEpisode", "Follow", "From", "Rate", "Resize", "Voxelize", "align_episode"),
     "robocache.cache.aligned_dataset": ("AlignedDataset",),
@@ -57,6 +58,7 @@ _LAZY = {
         "warmup",
     ),
     "robocache.readers": ("open_recording", "open_recordings"),
+    "robocache.records": ("Episode", "Fused", "RecordedStream", "SparseVoxels", "Stream"),
 }
 _NAME_IN_ROOM = {"open": "open_dataset"}  # where a name of its own keeps clear of a builtin
 _ROOM_OF = {name: room for room, names in _LAZY.items() for name in names}

@@ -1,6 +1,6 @@
 """`python -m robocache`: the same as the command `robocache`, where that is not on the path."""
 
-from robocache.cli.main import main
+from robocache.cli.entry import main
 
 if __name__ == "__main__":
     main()

@@ -189,3 +189,26 @@ def test_an_interruption_in_the_middle_leaves_nothing(tmp_path, number, code):
     assert process.returncode == code, stderr
     assert "Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []
+
+
+# As if Ctrl-C came while the module named first is imported.
+INTERRUPTED = """
+import sys
+module = sys.argv.pop(1)
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == module:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+from robocache.cli.entry import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "numpy", "robocache.cli.inspect"])
+def test_an_interruption_of_the_start_is_no_traceback(module):
+    """Fails when NumPy or Typer is imported before `main` runs: Ctrl-C in the first 0.15 s was a traceback."""
+    command = [sys.executable, "-c", INTERRUPTED, module, "inspect", "run.mcap"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stderr in ("", "error: interrupted; nothing partial was left behind\n")
