@@ -17,7 +17,8 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
-from robocache.errors import ArgumentError, DamagedRecordingError, UnknownStreamError
+from robocache.errors import ArgumentError, DamagedRecordingError
+from robocache.integrations.lerobot_arguments import check_arguments, check_items, index_of, selected
 from robocache.integrations.lerobot_cached_frames import CachedFrames
 from robocache.integrations.lerobot_columns import read_packed
 from robocache.integrations.lerobot_episodes import LeRobotEpisodes
@@ -32,14 +33,15 @@ from robocache.readers.limits import Limits
 from robocache.records import Int64
 
 __all__ = ["LeRobotDataset", "LeRobotDatasetMetadata"]
-VIDEO_BACKENDS = (None, "pyav", "torchcodec")
-_RECORDING = {
-    "batch_encoding_size": 1,
-    "vcodec": "libsvtav1",
-    "streaming_encoding": False,
-    "encoder_queue_maxsize": 30,
-    "encoder_threads": None,
-}
+_NOT_HERE = "LeRobotDataset of RoboCache has no {}: it only reads, and holds its columns packed; {}"
+_INSTEAD = {
+    "hf_dataset": "ask for items, or batch(indices)",
+    "hf_features": "see features",
+    "delta_indices": "see delta_timestamps, which may lie between two frames",
+} | dict.fromkeys(
+    ("push_to_hub", "pull_from_repo", "download", "create", "resume", "add_frame", "save_episode", "finalize"),
+    "use LeRobot's own class for it",
+)
 
 
 class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
@@ -99,7 +101,8 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
         **recording: object,
     ) -> None:
         super().__init__()
-        _check_arguments(video_backend, recording, size, cache)
+        check_arguments(video_backend, recording, size, cache)
+        check_items(delta_timestamps, tolerance_s, policies, image_transforms, return_uint8)
         limits = limits or Limits()
         self.meta = LeRobotDatasetMetadata(repo_id, root, revision, force_cache_sync, limits=limits)
         self.repo_id, self.root, self.revision = repo_id, self.meta.root, revision
@@ -108,7 +111,7 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self.delta_timestamps = delta_timestamps
         self.tolerance_s = tolerance_s
         self.video_backend = video_backend
-        self.places = _selected(self.meta, episodes)
+        self.places = selected(self.meta, episodes)
         self._places = np.array(self.places, np.int64)
         self.columns = read_packed(self.meta.dataset, self.places, self.features, limits)
         self.windows = windows(
@@ -153,6 +156,11 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
         """Of info.json: dtype, shape and names of each."""
         return self.meta.features
 
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- only asked for what is not there
+        if name in _INSTEAD:
+            raise AttributeError(_NOT_HERE.format(name, _INSTEAD[name]))
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __len__(self) -> int:
         return self.num_frames
 
@@ -180,11 +188,11 @@ class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
             By key: tensors with the item as their first axis, and lists of texts.
 
         Raises:
+            ArgumentError: Indices that are no whole numbers.
             IndexError: An index beyond the dataset.
             RecordingError: A video or an image cannot be decoded.
         """
-        given = indices.cpu().numpy() if isinstance(indices, Tensor) else indices
-        index = np.array(given, np.int64).reshape(-1)
+        index = index_of(indices)
         found = self._rows.taken(index)
         if found is None:
             size = self.num_frames
@@ -256,30 +264,3 @@ def _said(root: Path, column: str, texts: Mapping[int, str], numbers: list[int])
     except KeyError as error:
         problem = f"has the number {error} in a row, and no text for it"
         raise DamagedRecordingError(root, problem, place=f"column {column}", remedy=CHECK) from error
-
-
-def _check_arguments(video_backend: str | None, recording: Mapping[str, object], size: object, cache: object) -> None:
-    if video_backend not in VIDEO_BACKENDS:
-        raise ArgumentError(f"video_backend must be one of {VIDEO_BACKENDS}, got {video_backend!r}")
-    for name, value in recording.items():
-        if name not in _RECORDING:
-            raise TypeError(f"LeRobotDataset got an unexpected argument {name!r}")
-        if value != _RECORDING[name]:
-            raise ArgumentError(f"{name} is for recording, and this dataset only reads: leave it out, got {value!r}")
-    if size is not None and not (
-        isinstance(size, tuple | list) and len(size) == 2 and all(isinstance(n, int) and 0 < n < 2**16 for n in size)
-    ):
-        raise ArgumentError(f"size must be (height, width), got {size!r}")
-    if cache is not None and size is None:
-        raise ArgumentError("cache needs size=(height, width): the size that the frames are kept at")
-
-
-def _selected(meta: LeRobotDatasetMetadata, episodes: Sequence[int] | None) -> list[int]:
-    place_of = {entry.index: place for place, entry in enumerate(meta.dataset.episodes)}
-    if episodes is None:
-        return list(place_of.values())
-    unknown = [index for index in episodes if index not in place_of]
-    if unknown or not len(episodes) or len(set(episodes)) != len(episodes):
-        problem = f"there is no episode {unknown[0]}" if unknown else "they must be one or more, each once"
-        raise UnknownStreamError(f"episodes: {problem}; {meta.root} has {len(place_of)}, from {min(place_of)} on")
-    return sorted(place_of[index] for index in episodes)

@@ -153,6 +153,24 @@ class LeRobotDatasetMetadata:
         return robot
 
     @property
+    def data_path(self) -> str:
+        """The template of the Parquet files' paths."""
+        path: str = self.info["data_path"]
+        return path
+
+    @property
+    def video_path(self) -> str | None:
+        """The template of the videos' paths."""
+        path: str | None = self.info.get("video_path")
+        return path
+
+    @property
+    def chunks_size(self) -> int | None:
+        """Files, or for v2.1 episodes, of a folder."""
+        size: int | None = self.info.get("chunks_size")
+        return size
+
+    @property
     def total_episodes(self) -> int:
         """Episodes in the folder, whichever are selected."""
         return len(self.episodes)
