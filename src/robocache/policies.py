@@ -27,6 +27,7 @@ from robocache.errors import ArgumentError
 Outside = Literal["clamp", "nan", "extrapolate"]
 Duration = float | int | str
 
+MOST_SAMPLES = 2**16  # of a window
 _NANOSECONDS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "min": 60_000_000_000}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(ns|us|µs|ms|s|min)\s*")
 
@@ -148,7 +149,7 @@ class Window:
             limit but `span`.
 
     Raises:
-        ArgumentError: A span or number of samples that is not greater than 0, or a duration that is none.
+        ArgumentError: A span or number of samples that is not greater than 0, or too great, or a duration that is none.
     """
 
     span: str | int
@@ -162,6 +163,10 @@ class Window:
             raise ArgumentError(f"span must be greater than 0 and shorter than 146 years, got {self.span!r}")
         if isinstance(self.samples, bool) or not isinstance(self.samples, numbers.Integral) or self.samples < 1:
             raise ArgumentError(f"samples must be a whole number, 1 or more, got {self.samples!r}")
+        if self.samples > MOST_SAMPLES:
+            raise ArgumentError(
+                f"samples must be at most {MOST_SAMPLES}: each target has room for all, got {self.samples!r}"
+            )
         _check_gap(self.max_gap)
 
     @property

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from robocache.align import Align, Follow, From, Rate
+from robocache.align import Align, Follow, From, Rate, align_episode
 from robocache.errors import ArgumentError
 from robocache.policies import Linear
 
@@ -45,6 +45,9 @@ def test_a_float_rate_means_the_decimal_it_is_written_as():
         (lambda: Align(Rate(50), span="all"), r"^span must be 'overlap' or 'union', got 'all'$"),
         (lambda: From("/imu", latency="38"), r"^'38' is not a duration"),
         (lambda: From("/imu", latency=0.038), r"^latency must be .* got 0\.038$"),
+        (lambda: From("/imu", latency=-(2**62)), r"^latency must be shorter than 146 years"),
+        (lambda: From("/imu", latency=10**30), r"^latency must be shorter than 146 years, got 10+$"),
+        (lambda: align_episode(None, {"a": "/imu"}), r"^spec must be an Align, got \{'a': '/imu'\}$"),
         (lambda: From("/imu", missing="zero"), r"^missing must be 'drop' or 'keep', got 'zero'$"),
         (lambda: From("/imu", policy="linear"), r"^policy must be a policy such as Linear\(\), got 'linear'$"),
     ],

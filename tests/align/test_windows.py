@@ -96,6 +96,7 @@ def test_a_window_whose_latest_sample_is_too_old_is_not_valid_but_keeps_its_valu
         (lambda: Window("33", 3), r"^'33' is not a duration"),
         (lambda: Window("33ms", 0), r"^samples must be a whole number, 1 or more, got 0$"),
         (lambda: Window("33ms", 2.0), r"^samples must be"),
+        (lambda: Window("33ms", 2**16 + 1), r"^samples must be at most 65536"),
         (lambda: Window("33ms", 2, max_gap=-1), r"^max_gap must be 0 or more"),
     ],
 )

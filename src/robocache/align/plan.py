@@ -88,6 +88,9 @@ def plan_alignment(episode: Episode, spec: Align, *, like: Mapping[str, Recorded
         UnknownStreamError: The description names a stream that the episode does not have.
         ArgumentError: A stream without samples, streams that do not overlap, more frames than can be meant.
     """
+    given: object = spec
+    if not isinstance(given, Align):
+        raise ArgumentError(f"spec must be an Align, got {given!r}")
     wanted = spec.streams if spec.streams is not None else {name: From(name) for name in episode.streams}
     if not wanted:
         raise ArgumentError(f"{episode.source}, {episode.name}: no streams to align; name a recording that has some")

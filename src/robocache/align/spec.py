@@ -14,6 +14,7 @@ from robocache.errors import ArgumentError
 from robocache.policies import Policy, Window, duration_ns
 
 MAX_RATE_HZ = 1_000_000_000  # one frame a nanosecond, the finest that int64 nanoseconds can tell apart
+LATENCY_NS = 2**62  # half of int64, so that stamps less a latency stay within it
 MIN_RATE_HZ = Fraction(1, 1_000_000)  # one frame in eleven days
 
 
@@ -106,8 +107,8 @@ class From:
         if isinstance(self.latency, bool) or not isinstance(self.latency, str | int):
             message = f"latency must be a duration such as '38ms' or whole nanoseconds, got {self.latency!r}"
             raise ArgumentError(message)
-        if isinstance(self.latency, str):
-            duration_ns(self.latency)
+        if not -LATENCY_NS < self.latency_ns < LATENCY_NS:
+            raise ArgumentError(f"latency must be shorter than 146 years, got {self.latency!r}")
 
     @property
     def latency_ns(self) -> int:
