@@ -95,7 +95,7 @@ sources = st.builds(
     From,
     names,
     policies,
-    latency=st.integers(-(2**62), 2**62) | st.just("38ms"),
+    latency=st.integers(1 - 2**62, 2**62 - 1) | st.just("38ms"),
     missing=st.sampled_from(["drop", "keep"]),
     horizon=st.integers(1, 10**6),
     then=thens,
