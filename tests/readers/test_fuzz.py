@@ -1,5 +1,6 @@
 """The targets of coverage-guided fuzzing, without atheris: on what they begin with, and on damage to it."""
 
+import os
 import random
 import re
 import subprocess
@@ -58,7 +59,9 @@ def test_a_planted_bug_is_found(tmp_path, monkeypatch):
 
 
 def test_what_is_slow_or_large_is_found():
-    """Catches a contract without its limits: the limit of time is a thousandth here."""
+    """Catches a contract without its limits (that of time is a thousandth here), or one that an earlier peak hides."""
+    if os.access("/proc/self/clear_refs", os.W_OK):
+        assert bytearray(b"x") * (4 * PEAK_BYTES)
     assert judged(lambda _: bool(sum(range(10))), b"")
     with pytest.raises(FindError, match=r"s of processor time, and 0\.002 are allowed"):
         judged(lambda _: bool(sum(range(1_000_000))), b"", 0.002)
