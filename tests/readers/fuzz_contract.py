@@ -38,7 +38,7 @@ class Target:
 def judged(run: Run, data: bytes, seconds: float = SECONDS) -> bool:
     """Whether the bytes were accepted; what breaks the contract is raised.
 
-    Where Linux does not let the peak of a process's memory be forgotten, what stays below an earlier one is not noticed.
+    Where Linux does not let the peak of a process's memory be forgotten, what stays below an earlier one goes unseen.
     """
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak is what is held now
