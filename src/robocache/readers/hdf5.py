@@ -44,6 +44,8 @@ class Hdf5Recording(OpenRecording):
     otherwise); else t = k / rate, on a clock called "synthetic", with the rate from `rate_hz`, from an attribute of
     the file (`sampling_rate`, ...), from robomimic's `control_freq`, or 50 Hz, at which ALOHA records.
 
+    What has neither times nor a row for each action (ALOHA's `compress_len`) is left out.
+
     Pictures, [images, height, width, 3] uint8, and JPEG or PNG in rows of bytes, which may be padded, are streams of
     images, read and decoded when they are asked for.
 

@@ -23,6 +23,7 @@ _TIME = re.compile(r"(?:time|times|timestamp|timestamps|stamp|stamps|t)(?:_(ns|u
 _RATES = ("sampling_rate", "sample_rate", "sampling_frequency", "rate_hz", "fps", "frequency")
 _UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "sec": 1_000_000_000}
 _UNITS |= {"nanoseconds": 1, "microseconds": 1_000, "milliseconds": 1_000_000, "seconds": 1_000_000_000}
+_ACTIONS = ("action", "actions")  # one row a step, in ALOHA's and robomimic's files: what else has no times follows it
 _BROAD = {"imu_acc", "imu_gyr", "opt_quat"}
 _DEMO = re.compile(r"data/(demo_(\d+))")
 _XYZ = re.compile(r"(?:^|_)(?:acc|gyr|mag|pos|vel|force|torque)$")
@@ -93,6 +94,9 @@ def time_axis(name: str, datasets: Mapping[str, Dataset], rate_hz: float | None)
         return mismatch
     if rate_hz is None:
         return "it has neither times nor a rate"
+    steps = next((action for action in _ACTIONS if action in datasets), name)
+    if abs(rows - datasets[steps].shape[0]) > 1:  # a last observation has no action any more
+        return f"it has {rows} rows, but {steps} has {datasets[steps].shape[0]}"
     return TimeAxis("synthetic", rate_hz=rate_hz)
 
 

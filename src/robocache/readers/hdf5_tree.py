@@ -134,7 +134,9 @@ class Hdf5File:
         is_picture = shape is not None and len(shape) == 4 and shape[3] == 3 and dtype == np.uint8
         if is_picture or (dtype.kind == "S" and shape is not None and len(shape) == 1):
             found.images[full] = member
-        elif shape is None or dtype.kind not in NUMBERS or dtype.itemsize > 8:
+        elif shape is None:
+            found.skipped[full] = "it has no values"
+        elif dtype.kind not in NUMBERS or dtype.itemsize > 8:
             found.skipped[full] = f"its values are {dtype}, not numbers"
         elif len(shape) not in (1, 2):
             found.skipped[full] = f"it has {len(shape)} axes, not one or two"
