@@ -131,7 +131,7 @@ def test_frame_times_are_exact_however_late(fps, frame):
 @pytest.mark.parametrize(
     ("info", "kind", "message"),
     [
-        ({"codebase_version": "v1.0"}, UnknownFormatError, "is of version 'v1.0'; RoboCache reads v3.0 and v2.1"),
+        ({"codebase_version": "v1.0"}, UnknownFormatError, "is of version 'v1.0'; RoboCache reads v3.0, v2.1, v2.0"),
         ({"fps": 0}, DamagedRecordingError, "fps is '0', not between"),
         ({"fps": True}, DamagedRecordingError, "fps is 'True'"),
         ({"fps": 10**400}, DamagedRecordingError, "fps is '1000"),
@@ -196,7 +196,7 @@ def replace_column(root, name, values):
     ("name", "values", "message"),
     [
         ("observation.state", pa.array(["x"] * 8), "column observation.state: holds string"),
-        ("observation.state", pa.array([[1.0, 2.0]] * 8), "is float64, but meta/info.json says float32"),
+        ("observation.state", pa.array([[1, 2]] * 8), "is int64, but meta/info.json says float32"),
         ("observation.state", pa.array([[1.0, 2.0]] * 7 + [[1.0]], pa.list_(pa.float32())), "has 1 numbers in row 4"),
         ("observation.state", pa.array([[1.0, None]] * 8, pa.list_(pa.float32())), "with .* missing"),
         ("observation.state", pa.array([None] * 8, pa.list_(pa.float32())), "misses whole rows"),

@@ -45,7 +45,7 @@ _INSTEAD = {
 
 
 class LeRobotDataset(torch.utils.data.Dataset[dict[str, Any]]):
-    """A LeRobot dataset folder, v3.0 or v2.1, that needs no network and no `lerobot`.
+    """A LeRobot dataset folder, v3.0, v2.1 or v2.0, that needs no network and no `lerobot`.
 
     An item has the keys, dtypes and values of LeRobot 0.4.4's: one tensor a feature, `<feature>_is_pad` for each of
     `delta_timestamps`, camera frames as float32 [3, height, width] in 0..1, and the text `task`. PyTorch's `DataLoader`

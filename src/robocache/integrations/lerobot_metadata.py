@@ -65,7 +65,7 @@ class Episodes:
 
 
 class LeRobotDatasetMetadata:
-    """The metadata of a dataset folder, v3.0 or v2.1, with the names that LeRobot gives them.
+    """The metadata of a dataset folder, v3.0, v2.1 or v2.0, with the names that LeRobot gives them.
 
     Args:
         repo_id: What the dataset is called; it is only kept.

@@ -1,4 +1,4 @@
-"""LeRobot datasets, v3.0 and v2.1: their low-dimensional columns with pyarrow alone, their images, their videos."""
+"""LeRobot datasets, v3.0, v2.1 and v2.0: their low-dimensional columns with pyarrow alone, their images and videos."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ class LeRobotRecording(OpenRecording):
     A feature of dtype "video" is a stream of images: row k is the frame shown nearest the row's own timestamp, counted
     from where the episode begins in its file, and at most half a frame away from it. It is decoded when it is read,
     and PyAV is needed only then. A video whose file is not there is listed under "skipped".
+
+    Floats have the width that meta/info.json says, as LeRobot casts them when it loads a dataset.
 
     A feature of dtype "image" (JPEG or PNG in the Parquet file) is a stream of images too: row k is that of the row.
 
@@ -186,6 +188,9 @@ class LeRobotRecording(OpenRecording):
 
     def _values(self, table: pa.Table, entry: EpisodeEntry, feature: Feature) -> npt.NDArray[np.generic]:
         values = column_numbers(self._dataset.data_file(entry), table, feature.name, feature.width)
+        if values.dtype.kind == feature.dtype.kind == "f":  # pandas writes float64, whatever was declared
+            with np.errstate(over="ignore"):
+                values = values.astype(feature.dtype, copy=False)
         if values.dtype != feature.dtype:
             problem = f"{feature.name} is {values.dtype}, but meta/info.json says {feature.dtype}"
             raise DamagedRecordingError(self._dataset.data_file(entry), problem, remedy=CHECK)

@@ -22,7 +22,7 @@ from robocache.records import Int64
 
 CLOCK_COLUMNS = ("frame_index", "timestamp", "episode_index")
 BOOKKEEPING = frozenset({*CLOCK_COLUMNS, "index", "task_index"})
-VERSIONS = ("v3.0", "v2.1")
+VERSIONS = ("v3.0", "v2.1", "v2.0")  # v2.0 differs from v2.1 in where the statistics are
 MAX_EPISODES = 10_000_000
 MAX_COUNT = 2**40  # of rows, files and episodes: sums of them stay in 64 bits
 _FIELD = re.compile(r"\w+:0?\d{0,2}d?")  # of a path: its name, and the width of a number
@@ -76,7 +76,7 @@ class Dataset:
         Left out are videos of a v3.0 dataset of which meta/episodes does not say where they are: they could be anywhere
         in a file with those of other episodes.
         """
-        known = [name for name in self.videos if name in entry.videos or self.version == "v2.1"]
+        known = [name for name in self.videos if name in entry.videos or self.version != "v3.0"]
         return {name: self._video_file(entry, name) for name in known}
 
     def _video_file(self, entry: EpisodeEntry, name: str) -> tuple[Path, float]:
@@ -158,7 +158,7 @@ def open_dataset(root: Path, limits: Limits) -> Dataset:
     info = json_file(root / "meta" / "info.json", limits)
     version = info.get("codebase_version")
     if version not in VERSIONS:
-        remedy = f"RoboCache reads {' and '.join(VERSIONS)}; convert it with LeRobot's own script"
+        remedy = f"RoboCache reads {', '.join(VERSIONS)}; convert it with LeRobot's own script"
         raise UnknownFormatError(root / "meta" / "info.json", f"is of version {version!r}", remedy=remedy)
     declared_fps = info.get("fps")
     # Compared as it is: an int may be beyond every float. True is an int too.
@@ -211,9 +211,10 @@ def _features(root: Path, declared: Mapping[str, Any]) -> tuple[dict[str, Featur
 
 
 def _columns(names: object, width: int) -> tuple[str, ...]:
-    """Names of columns: a list, a list in a list, or a dictionary of lists; () where they do not fit."""
+    """Names of columns: a list, a list in a list, a dictionary of lists or of places; () where they do not fit."""
     if isinstance(names, dict):
-        names = list(names.values())
+        is_placed = len(names) == width and {*map(repr, names.values())} == {*map(repr, range(width))}
+        names = sorted(names, key=names.__getitem__) if is_placed else list(names.values())
     if isinstance(names, list) and len(names) == 1 and isinstance(names[0], list):
         names = names[0]
     if isinstance(names, list) and len(names) == width and all(isinstance(name, str) for name in names):
