@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from robocache.cli.conversion import Conversion
     from robocache.cli.conversion_settings import Settings
     from robocache.readers import Recording
+    from robocache.records import Episode
 
 _RATE = re.compile(r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3}|/[0-9]{1,30})?")
 
@@ -159,6 +160,16 @@ def parsed_rate(text: str) -> Rate:
     return Rate(hz)
 
 
+def _what_limits(episode: Episode) -> str:
+    """Which streams of an episode leave little to the others, such as a mode that was published once."""
+    starts = {name: int(stream.times_ns[0]) for name, stream in episode.streams.items()}
+    ends = {name: int(stream.times_ns[-1]) for name, stream in episode.streams.items()}
+    latest, earliest = max(starts, key=lambda name: starts[name]), min(ends, key=lambda name: ends[name])
+    first_s, last_s = (stamp / 1e9 for stamp in (starts[latest] - episode.start_ns, ends[earliest] - episode.start_ns))
+    limits = f"{latest} starts at {first_s:.1f} s, {earliest} ends at {last_s:.1f} s"
+    return f"  in {episode.name} {limits}: leave such a stream out with --streams, or align with --span union"
+
+
 def print_conversion(printer: Printer, conversion: Conversion, document: dict[str, Any]) -> None:
     """For people: how each stream came through, and how long it took."""
     episodes = document["episodes"]
@@ -198,6 +209,8 @@ def print_conversion(printer: Printer, conversion: Conversion, document: dict[st
     )
     where = "every stream has data" if conversion.settings.spec.span == "overlap" else "any stream has data"
     printer.say(f"{conversion.frames} frames cover {covered:.1f} s of {recorded:.1f} s recorded: where {where}")
+    if covered < recorded / 2 and conversion.first is not None:
+        printer.say(_what_limits(conversion.first.episode))
     steps = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in document["seconds"].items())
     printer.say(f"{steps}, on the {document['device']}")
     if conversion.samples_per_second is not None:
