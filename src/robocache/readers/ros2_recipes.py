@@ -8,6 +8,7 @@ from robocache.records import Kind
 
 _XYZ = ("x", "y", "z")
 _XYZW = ("x", "y", "z", "w")
+_NUMBERS = ("Float32", "Float64", *(f"{sign}{bits}" for sign in ("Int", "UInt") for bits in (8, 16, 32, 64)))
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ class Part:
 
 
 def _vector(suffix: str, path: str) -> Part:
-    return Part(suffix, tuple(f"{path}.{axis}" for axis in _XYZ), _XYZ)
+    return Part(suffix, tuple(f"{path}.{axis}".lstrip(".") for axis in _XYZ), _XYZ)
 
 
 def _quaternion(suffix: str, path: str) -> Part:
-    return Part(suffix, tuple(f"{path}.{axis}" for axis in _XYZW), _XYZW, "quaternion_xyzw")
+    return Part(suffix, tuple(f"{path}.{axis}".lstrip(".") for axis in _XYZW), _XYZW, "quaternion_xyzw")
 
 
 def _pose(path: str) -> tuple[Part, ...]:
@@ -60,6 +61,7 @@ RECIPES: dict[str, tuple[Part, ...]] = {
         _vector("linear_acceleration", "linear_acceleration"),
     ),
     "sensor_msgs/JointState": (_joint("position"), _joint("velocity"), _joint("effort")),
+    "sensor_msgs/Joy": (Part("axes", ("axes",)), Part("buttons", ("buttons",))),
     "sensor_msgs/NavSatFix": _scalars("fix", "latitude", "longitude", "altitude"),
     "sensor_msgs/MagneticField": (_vector("magnetic_field", "magnetic_field"),),
     "sensor_msgs/FluidPressure": _scalars("fluid_pressure", "fluid_pressure"),
@@ -71,15 +73,24 @@ RECIPES: dict[str, tuple[Part, ...]] = {
     "nav_msgs/Odometry": (*_pose("pose.pose"), *_twist("twist.twist")),
     "geometry_msgs/Pose": (_vector("position", "position"), _quaternion("orientation", "orientation")),
     "geometry_msgs/PoseStamped": _pose("pose"),
+    "geometry_msgs/PoseWithCovariance": _pose("pose"),
     "geometry_msgs/PoseWithCovarianceStamped": _pose("pose.pose"),
+    "geometry_msgs/Pose2D": _scalars("pose", "x", "y", "theta"),
     "geometry_msgs/Twist": (_vector("linear_velocity", "linear"), _vector("angular_velocity", "angular")),
+    "geometry_msgs/TwistWithCovariance": _twist("twist"),
     "geometry_msgs/TwistStamped": _twist("twist"),
     "geometry_msgs/TwistWithCovarianceStamped": _twist("twist.twist"),
+    "geometry_msgs/Accel": (_vector("linear_acceleration", "linear"), _vector("angular_acceleration", "angular")),
     "geometry_msgs/AccelStamped": (
         _vector("linear_acceleration", "accel.linear"),
         _vector("angular_acceleration", "accel.angular"),
     ),
+    "geometry_msgs/Wrench": (_vector("force", "force"), _vector("torque", "torque")),
     "geometry_msgs/WrenchStamped": (_vector("force", "wrench.force"), _vector("torque", "wrench.torque")),
+    "geometry_msgs/Vector3": (_vector("vector", ""),),
+    "geometry_msgs/Point": (_vector("point", ""),),
+    "geometry_msgs/Quaternion": (_quaternion("quaternion", ""),),
+    "geometry_msgs/Transform": (_vector("translation", "translation"), _quaternion("rotation", "rotation")),
     "geometry_msgs/Vector3Stamped": (_vector("vector", "vector"),),
     "geometry_msgs/PointStamped": (_vector("point", "point"),),
     "geometry_msgs/QuaternionStamped": (_quaternion("quaternion", "quaternion"),),
@@ -87,13 +98,10 @@ RECIPES: dict[str, tuple[Part, ...]] = {
         _vector("translation", "transform.translation"),
         _quaternion("rotation", "transform.rotation"),
     ),
-    "std_msgs/Float32": _scalars("data", "data"),
-    "std_msgs/Float64": _scalars("data", "data"),
-    "std_msgs/Int32": _scalars("data", "data"),
-    "std_msgs/Int64": _scalars("data", "data"),
     "std_msgs/Bool": _scalars("data", "data"),
-    "std_msgs/Float32MultiArray": (Part("data", ("data",)),),
-    "std_msgs/Float64MultiArray": (Part("data", ("data",)),),
+    **{f"std_msgs/{number}": _scalars("data", "data") for number in _NUMBERS},
+    # Not those of bytes, which mostly carry something encoded.
+    **{f"std_msgs/{number}MultiArray": (Part("data", ("data",)),) for number in _NUMBERS if number[-3:] != "nt8"},
 }
 POINT_CLOUD = "sensor_msgs/PointCloud2"
 CONSTANT = {"sensor_msgs/JointState": ("name",)}
