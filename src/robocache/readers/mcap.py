@@ -1,4 +1,4 @@
-"""MCAP files of ROS 2 messages (CDR), without a ROS installation.
+"""MCAP files of ROS 2 messages (CDR), or of ROS 1 messages as bags are converted to, without a ROS installation.
 
 Files and messages are decoded here, with numpy, so that many equal messages cost what one does, and with every
 declared size checked; only zstd and lz4 chunks need the `mcap` extra.
@@ -29,6 +29,7 @@ from robocache.records import Int64
 
 _PREFIX = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<BQHIQQ")
+_IS_ROS1 = {("cdr", "ros2msg"): False, ("ros1", "ros1msg"): True}  # by the encodings of messages and of their schema
 RUN_BYTES = 4 * 2**20  # of messages that wait for their topic
 
 
@@ -237,12 +238,12 @@ class McapRecording(MessageRecording):
         if schema and schema not in contents.schemas:
             raise IndexError(f"channel {name} refers to schema {schema}, which nothing before it defines")
         type_name, schema_encoding, text = contents.schemas.get(schema, ("", "", b""))
-        if encoding != "cdr" or schema_encoding != "ros2msg":
+        if (encoding, schema_encoding) not in _IS_ROS1:
             contents.topics.skipped[name] = (
                 f"{encoding or 'unknown'} messages with a {schema_encoding or 'missing'} schema"
             )
             return None
-        return contents.topics.topic(name, type_name, text)
+        return contents.topics.topic(name, type_name, text, ros1=_IS_ROS1[encoding, schema_encoding])
 
 
 class _FieldReader:

@@ -26,9 +26,9 @@ SQLITE_MAGIC = b"SQLite format 3\0"
 ZIP_MAGIC = b"PK\3\4"
 PARQUET_MAGIC = b"PAR1"
 READS = (
-    "RoboCache reads MCAP (ROS 2 CDR) files, ROS 1 bags, rosbag2 folders, HDF5 files, CARMEN logs, RLDS (TFRecord) "
-    "files or folders, plain or gzip, Zarr replay buffers (folders or zip files), and folders with a LeRobot v2.0, "
-    "v2.1 or v3.0 dataset"
+    "RoboCache reads MCAP (ROS 2 CDR, ROS 1) files, ROS 1 bags, rosbag2 folders, HDF5 files, CARMEN logs, RLDS "
+    "(TFRecord) files or folders, plain or gzip, Zarr replay buffers (folders or zip files), and folders with a "
+    "LeRobot v2.0, v2.1 or v3.0 dataset"
 )
 SUFFIXES = (".mcap", ".bag", ".db3", ".hdf5", ".h5", ".clf", ".clf.bz2", ".clf.gz", ".zarr.zip")
 HEAD_BYTES = 8

@@ -48,26 +48,28 @@ class Topics:
             return False
         return self._streams is None or any(_belongs(stream, name) for stream in self._streams)
 
-    def topic(self, name: str, type_name: str, text: bytes) -> AnyTopic | None:
+    def topic(self, name: str, type_name: str, text: bytes, *, ros1: bool | None = None) -> AnyTopic | None:
         """Where the messages of a topic go; None when they are skipped, or not asked for.
 
         Args:
             name: The topic.
             type_name: Its message type.
             text: Definition of the type and of every message in it.
+            ros1: Whether it, and the messages, are those of ROS 1; None: as said of all topics.
 
         Raises:
             UnicodeDecodeError: The definition is no text.
         """
         if not self.is_wanted(name, type_name):
             return None
+        ros1 = self._ros1 if ros1 is None else ros1
         try:
-            definitions = parse_definitions(type_name, text.decode("utf-8"), ros1=self._ros1)
+            definitions = parse_definitions(type_name, text.decode("utf-8"), ros1=ros1)
         except SchemaError as error:
             self.skipped[name] = f"its schema cannot be understood: {error}"
             return None
         kind = _KINDS.get(short_name(type_name), Topic)
-        known = self._topics.setdefault(name, kind(name, type_name, definitions, cdr=not self._ros1))
+        known = self._topics.setdefault(name, kind(name, type_name, definitions, cdr=not ros1))
         if (known.type_name, known.definitions) != (short_name(type_name), definitions):
             self.skipped[name] = f"those of its messages that are {type_name} by another definition than its first ones"
             return None
