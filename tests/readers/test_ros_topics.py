@@ -5,7 +5,7 @@ import pytest
 from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
 
-from robocache.errors import UnknownStreamError
+from robocache.errors import DamagedRecordingError, UnknownStreamError
 from robocache.readers import open_recording
 
 from .conftest import (  # noqa: TID252 -- tests are not an installed package
@@ -74,6 +74,32 @@ def test_a_topic_of_ever_changing_fields_leaves_the_others_readable(tmp_path):
             assert episode.attributes["skipped"] == {
                 "/points": "its clouds have more than 16 different sets of columns"
             }
+
+
+def test_clouds_without_xyz_leave_the_others_readable(tmp_path):
+    """A radar's ranges and angles. Fails where they are an error of the whole file, or hide such a change later on."""
+
+    def polar(row):
+        cloud = cloud_message(START_NS + row, np.zeros((3, 4)))
+        for field, name in zip(cloud["fields"], ("range", "azimuth", "elevation", "power"), strict=True):
+            field["name"] = name
+        return cloud
+
+    def usual(row):
+        return cloud_message(START_NS + row, np.zeros((3, 4)))
+
+    radar = ("sensor_msgs/msg/PointCloud2", POINT_CLOUD, messages(polar, 5))
+    joints = ("sensor_msgs/msg/JointState", JOINT_STATE, messages(lambda row: joint_message(START_NS + row), 5))
+    with open_recording(write_mcap(tmp_path / "a.mcap", {"/radar": radar, "/joints": joints})) as opened:
+        for span in ({}, {"start_ns": START_NS + 2}):
+            episode = opened.read_episode(0, **span)
+            assert list(episode.streams) == ["/joints.position", "/joints.velocity", "/joints.effort"]
+            reason = "its first cloud has the point fields range, azimuth, elevation, power, not x, y, z once each"
+            assert episode.attributes["skipped"] == {"/radar": reason}
+    changed = ("sensor_msgs/msg/PointCloud2", POINT_CLOUD, [*messages(usual, 2), *radar[2][2:]])
+    path = write_mcap(tmp_path / "b.mcap", {"/radar": changed})
+    with open_recording(path) as opened, pytest.raises(DamagedRecordingError, match=r"topic /radar: .* range, az"):
+        opened.read_episode(0)
 
 
 def test_joints_without_names_are_numbered(tmp_path):

@@ -13,6 +13,10 @@ DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "
 MAX_STEP = 2**31 - 1  # bytes of a point; numpy counts them in a C int
 
 
+class NotXyzError(LayoutError):
+    """A cloud without x, y and z, such as a radar's of ranges and angles."""
+
+
 @dataclass(frozen=True)
 class PointFormat:
     """How the points of a cloud lie in its bytes.
@@ -32,7 +36,8 @@ def point_format(layout: Layout, message: Bytes) -> PointFormat:
     """The format that one message ([1, bytes]) declares.
 
     Raises:
-        LayoutError: Fields that overlap the end of a point, an unknown datatype, no x, y, z.
+        NotXyzError: Fields without x, y, z.
+        LayoutError: Fields that overlap the end of a point, an unknown datatype.
     """
     order = ">" if _number(layout, "is_bigendian", message) else "<"
     step = _number(layout, "point_step", message)
@@ -59,7 +64,7 @@ def point_format(layout: Layout, message: Bytes) -> PointFormat:
 
 def _point_format(names: list[str], formats: list[str], offsets: list[int], step: int) -> PointFormat:
     if not {"x", "y", "z"} <= set(names) or len(set(names)) != len(names):
-        raise LayoutError(f"has the point fields {names[:8]}, not x, y, z once each")
+        raise NotXyzError(f"has the point fields {', '.join(names[:8]) or 'none'}, not x, y, z once each")
     for name, code, offset in zip(names, formats, offsets, strict=True):
         if offset + int(code[2]) > step:
             raise LayoutError(f"has the point field {name} at byte {offset} of points of {step} bytes")

@@ -11,7 +11,7 @@ import numpy as np
 from robocache.errors import DamagedRecordingError
 from robocache.readers.recording import stored_cloud
 from robocache.readers.ros2_layout import Layout, LayoutError
-from robocache.readers.ros2_points import cloud_size, point_format, points
+from robocache.readers.ros2_points import NotXyzError, cloud_size, point_format, points
 from robocache.readers.ros2_topic import MAX_GROUPS
 from robocache.readers.ros_places import Payloads, PlacedTopic
 from robocache.readers.stored_points import Points, StoredPoints
@@ -59,8 +59,16 @@ class CloudTopic(PlacedTopic):
             yield stored_cloud(f"{topic}.points", stored, clocks, next(iter(clocks)), columns=columns)
 
     def _note(self, layout: Layout, payload: bytes) -> None:
+        if self.why_skipped is not None:
+            return
         message = np.frombuffer(payload, np.uint8)[None]
-        form = point_format(layout, message)
+        try:
+            form = point_format(layout, message)
+        except NotXyzError as error:
+            if self._groups:
+                raise
+            self.why_skipped = f"its first cloud {error}"
+            return
         size = cloud_size(form, layout, message)
         group = self._groups.get(form.columns)
         if group is None:
