@@ -115,6 +115,20 @@ def test_joints_without_names_are_numbered(tmp_path):
     np.testing.assert_array_equal(stream.values, [nameless(row)["position"] for row in range(5)])
 
 
+def test_numbers_that_are_not_one_a_joint_are_numbered(tmp_path):
+    """An effort of the gripper alone. Fails where it is an error of the whole file, or gets the first joint's name."""
+
+    def odd(row):
+        return {**joint_message(START_NS + row), "effort": [float(row)]}
+
+    topics = {"/joints": ("sensor_msgs/msg/JointState", JOINT_STATE, messages(odd, 5))}
+    with open_recording(write_mcap(tmp_path / "a.mcap", topics)) as opened:
+        streams = opened.read_episode(0).streams
+    assert [stream.columns for stream in streams.values()] == [("a", "b", "c"), ("a", "b", "c"), ("0",)]
+    assert streams["/joints.effort"].values.tolist() == [[0], [1], [2], [3], [4]]
+    np.testing.assert_array_equal(streams["/joints.position"].values, [odd(row)["position"] for row in range(5)])
+
+
 def test_a_message_without_numbers_is_no_stream(tmp_path):
     """Joints before the first of them is known. Fails where such a message takes the topic's name from the others."""
     empty = {"header": header(START_NS), "name": [], "position": [], "velocity": [], "effort": []}

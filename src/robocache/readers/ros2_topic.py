@@ -253,10 +253,11 @@ def _width(layout: Layout, part: Part) -> int:
 
 def _columns(layout: Layout, part: Part) -> tuple[str, ...]:
     width = _width(layout, part)
-    if part.names is not None and layout.sizes.get(part.names, 0):  # some drivers publish no names at all
-        names = [layout.texts.get(f"{part.names}[{index}]") for index in range(layout.sizes[part.names])]
-        if len(names) != width or None in names:
-            raise LayoutError(f"has {width} numbers in {part.suffix}, but {len(names)} texts in {part.names}")
+    # Some drivers publish no names at all, or an effort of the gripper alone: those are numbered.
+    if part.names is not None and layout.sizes.get(part.names, 0) == width:
+        names = [layout.texts.get(f"{part.names}[{index}]") for index in range(width)]
+        if None in names:
+            raise LayoutError(f"has no texts in {part.names}, which name the numbers in {part.suffix}")
         return tuple(map(str, names))
     return part.columns if part.columns else tuple(str(index) for index in range(width))
 
