@@ -54,6 +54,29 @@ def test_values_are_those_that_zarr_reads(tmp_path, kind, pack):
         images.frames.read(np.array([0]))
 
 
+def test_images_stored_as_floats_are_images(tmp_path):
+    """Diffusion policy's PushT. Fails where they are left out, or where fractions, or what is no pixel, become some."""
+    folder = write_zarr(tmp_path / "a.zarr", 2)
+    root = zarr.open_group(folder, mode="a")
+    stored = {"floats": root["data/img"][:].astype(np.float32)}
+    stored["fractions"] = stored["floats"] / 255
+    stored["fractions"][0] = 0  # a black image first
+    stored["broken"] = stored["floats"].copy()
+    stored["broken"][[31, 32, 33], 0, 0, 0] = [0.5, np.nan, 256]
+    for name, values in stored.items():
+        root.create_array(f"data/{name}", shape=values.shape, chunks=(4, 6, 8, 3), dtype="f4")[:] = values
+    with open_recording(folder, rate_hz=10) as opened:
+        episode = opened.read_episode(1)
+        assert list(episode.attributes["skipped"]) == ["depth", "fractions"]
+        rows = np.array([5, 0, 11])
+        read = [episode.streams[name].frames.read(rows) for name in ("floats", "img")]
+        np.testing.assert_array_equal(*read)
+        assert read[0].dtype == np.uint8
+        for row in (1, 2, 3):
+            with pytest.raises(DamagedRecordingError, match="not whole numbers from 0 to 255"):
+                episode.streams["broken"].frames.read(np.array([row]))
+
+
 def test_without_a_rate(tmp_path):
     with pytest.raises(UnknownFormatError, match="which has no times; give a rate"):
         open_recording(write_zarr(tmp_path / "a.zarr", 2))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robocache.errors import DamagedRecordingError, RecordingLimitError, UnknownFormatError
-from robocache.readers.images import MAX_SIDE, Uint8, check_pixels
+from robocache.readers.images import MAX_SIDE, ImageError, Uint8, check_pixels
 from robocache.readers.limits import Limits
 from robocache.readers.recording import (
     OpenRecording,
@@ -36,8 +36,9 @@ class ReplayBufferRecording(OpenRecording):
 
     A stream is an array below `data/` of numbers with one or two axes, called by its name there; one of [step, height,
     width, 3] uint8 is a stream of images, of which only those that are asked for are read. The format has no times:
-    t = k / rate from the start of the episode, on the clock "synthetic". Other arrays (texts, JPEG XL, shards) are
-    listed, with the reason, in the episode's attributes under "skipped".
+    t = k / rate from the start of the episode, on the clock "synthetic". Images of float32 that are whole numbers
+    from 0 to 255 are images too. Other arrays (texts, JPEG XL, shards) are listed, with the reason, in the episode's
+    attributes under "skipped".
 
     Args:
         path: The folder, or the zip file, which is not unpacked.
@@ -122,7 +123,10 @@ class ReplayBufferRecording(OpenRecording):
             for chunk in np.unique(rows // step):  # a chunk is decompressed once for all its images
                 wanted = rows[rows // step == chunk]
                 first = int(wanted[0])
-                yield from array.rows(first, int(wanted[-1]) + 1, self._store.limits.block_bytes)[wanted - first]
+                found = array.rows(first, int(wanted[-1]) + 1, self._store.limits.block_bytes)[wanted - first]
+                if not _are_pixels(found):
+                    raise ImageError("holds values that are not whole numbers from 0 to 255")
+                yield from found.astype(np.uint8, copy=False)
 
         place = f"array data/{name}, episode {index}, image"
         return StillFrames(self.path, place, stop - start, (height, width, 3), fetch)
@@ -137,9 +141,7 @@ class ReplayBufferRecording(OpenRecording):
                 continue
             if array is None:
                 continue
-            is_image = len(array.shape) == PICTURE_AXES and array.shape[3] == 3 and array.dtype == np.uint8
-            is_image = is_image and 0 < min(array.shape[1:3]) <= max(array.shape[1:3]) <= MAX_SIDE
-            if len(array.shape) > 2 and not is_image:
+            if len(array.shape) > 2 and not _is_image(array):
                 self._skipped[name] = (
                     f"it has {len(array.shape)} axes of {array.dtype}, not one or two, and is no image"
                 )
@@ -149,6 +151,23 @@ class ReplayBufferRecording(OpenRecording):
             else:
                 found[name] = array
         return found
+
+
+def _is_image(array: ZarrArray) -> bool:
+    """Whether an array is of pictures: uint8, or float32 with the same numbers, as diffusion policy's PushT has."""
+    if len(array.shape) != PICTURE_AXES or array.shape[3] != 3:
+        return False
+    if not 0 < min(array.shape[1:3]) <= max(array.shape[1:3]) <= MAX_SIDE:
+        return False
+    if array.dtype != np.float32 or not array.shape[0]:
+        return bool(array.dtype == np.uint8)
+    first = array.rows(0, 1, array.store.limits.block_bytes)
+    return _are_pixels(first) and float(first.max()) > 1  # which fractions from 0 to 1 are not
+
+
+def _are_pixels(values: npt.NDArray[np.generic]) -> bool:
+    with np.errstate(invalid="ignore"):
+        return values.dtype == np.uint8 or bool(np.array_equal(values.astype(np.uint8), values))
 
 
 def _episode_ends(store: Store) -> Int64:
