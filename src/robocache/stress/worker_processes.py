@@ -6,6 +6,8 @@ import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any
 
 from robocache.stress.report import Lines, Report, silent
 from robocache.stress.settings import Settings
@@ -17,6 +19,19 @@ ITERATIONS = 6
 _DEADLINE_S = 120.0
 
 
+class _Noting(SpawnContext):
+    """Notes each process that is made: one that died at once is among no active children."""
+
+    def __init__(self, made: list[SpawnProcess]) -> None:
+        super().__init__()
+        self._made = made
+
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: ANN401, N802
+        """As the context makes them."""
+        self._made.append(SpawnProcess(*args, **kwargs))
+        return self._made[-1]
+
+
 def worker_processes(settings: Settings, lines: Lines = silent, *, rounds: int = ROUNDS) -> Report:
     """Two spawned workers share `rounds` pieces of work of six iterations each.
 
@@ -25,17 +40,16 @@ def worker_processes(settings: Settings, lines: Lines = silent, *, rounds: int =
     started = time.monotonic()
     before = len(multiprocessing.active_children())
     failures: list[str] = []
-    with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("spawn")) as pool:
-        wanted = [pool.submit(_infer, settings, round_number) for round_number in range(rounds)]
-        workers = multiprocessing.active_children()
-        try:
+    workers: list[SpawnProcess] = []
+    wrong: list[int] = []
+    try:  # a worker may die before the last piece is handed over
+        with ProcessPoolExecutor(WORKERS, mp_context=_Noting(workers)) as pool:
+            wanted = [pool.submit(_infer, settings, round_number) for round_number in range(rounds)]
             wrong = [done.result(timeout=_DEADLINE_S) for done in wanted]
-        except BrokenProcessPool:
-            for worker in workers:
-                worker.join()
-            wrong = []
-            died = ", ".join(_end(worker.exitcode) for worker in workers if worker.exitcode)
-            failures.append(f"worker processes died: {died or 'no exit code is known'}")
+    except BrokenProcessPool:
+        # Looked at when the pool has ended: its thread waits for them too, and one of the two learns how they ended.
+        died = ", ".join(_end(worker.exitcode) for worker in workers if worker.exitcode)
+        failures.append(f"worker processes died: {died or 'no exit code is known'}")
     failures += [f"piece {number}: {count} elements are wrong" for number, count in enumerate(wrong) if count]
     left = len(multiprocessing.active_children()) - before
     if left > 0:
