@@ -13,11 +13,11 @@ from robocache.stress.profiling import IterationProfile
 from robocache.stress.settings import choose_device
 
 pytestmark = [pytest.mark.slow, pytest.mark.stress, pytest.mark.timeout(60)]
-MATRIX = torch.ones(300, 300)
+MATRIX = torch.ones(1000, 1000)  # its product takes longer than any wait for a core
 
 
 def heavy(iteration):
-    """One large product, and additions of less than a thousandth of its work."""
+    """One large product, and additions of less than a hundred-thousandth of its work."""
     torch.mm(MATRIX, MATRIX)
     torch.add(MATRIX[:3], iteration)
 

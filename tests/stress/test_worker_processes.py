@@ -11,7 +11,7 @@ import pytest
 from robocache.stress.settings import Settings
 from robocache.stress.worker_processes import worker_processes
 
-pytestmark = pytest.mark.stress
+pytestmark = [pytest.mark.slow, pytest.mark.stress]
 
 
 def test_a_worker_that_dies_before_the_last_piece_is_handed_over(monkeypatch):
