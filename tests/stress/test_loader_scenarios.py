@@ -60,7 +60,7 @@ def test_what_was_killed_goes_on(monkeypatch):
 
 def test_sizes_of_all_kinds_leave_no_pieces():
     """Fails when a size keeps something of its own; the control keeps a byte string a call."""
-    report = mixed_sizes(ON_CPU, iterations=400)
+    report = mixed_sizes(ON_CPU, iterations=2_000)  # in fewer, the few blocks by which Python's wander are much a day
     assert report.problems == (), report
     kept = []
     report = mixed_sizes(ON_CPU, iterations=400, keep=lambda grid: kept.append(grid[:1, :1, :1].clone()))
