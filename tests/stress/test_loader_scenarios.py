@@ -60,11 +60,8 @@ def test_what_was_killed_goes_on(monkeypatch):
 
 def test_sizes_of_all_kinds_leave_no_pieces():
     """Fails when a size keeps something of its own; the control keeps a byte string a call."""
-    report = mixed_sizes(ON_CPU, iterations=400)
-    # Caches of the interpreter fill for thousands of calls, by a tenth of a block each, which is much in a day.
-    assert [problem for problem in report.problems if "python_blocks" not in problem] == [], report
-    (blocks,) = (verdict for verdict in report.verdicts if verdict.counter == "python_blocks")
-    assert blocks.per_iteration < 0.5
+    report = mixed_sizes(ON_CPU)
+    assert report.problems == (), report
     kept = []
     report = mixed_sizes(ON_CPU, iterations=400, keep=lambda grid: kept.append(grid[:1, :1, :1].clone()))
     assert "FAIL tensors" in "; ".join(report.problems), report

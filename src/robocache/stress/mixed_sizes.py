@@ -63,7 +63,7 @@ def mixed_sizes(
             grid = ops.voxelize_pointcloud(points, None, (0.0, 0.0, 0.0), 1.0 / edge, (edge,) * 3, "count")
             held[int(generator.integers(_KEPT))] = (resampled, grid)
             keep(grid)
-            if iteration % _LOOKS == 0:
+            if iteration < _WARM_UP or iteration % _LOOKS == 0:  # the first few hundred keep a little
                 wrong += _is_wrong(points, grid, edge)
             if iteration >= _WARM_UP and (iteration - _WARM_UP) % pause == 0:
                 # What lives on differs from reading to reading by what its sizes are: let go first.
