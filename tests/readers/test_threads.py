@@ -53,55 +53,56 @@ def test_threads_read_what_one_thread_does(tmp_path, name):
             assert [one.result(60) for one in of_part] == [part] * 6
 
 
+def assert_a_child_reads(read, hold):
+    """Assert that a child reads what its parent would, forked while a thread of the parent is in the middle of `hold`.
+
+    `hold` gets two functions: one that says that it has begun, and one that waits until it may go on.
+    """
+    expected, context = read(), multiprocessing.get_context("fork")
+    is_held, may_end = threading.Event(), threading.Event()
+    receiver, sender = context.Pipe(duplex=False)
+    thread = threading.Thread(target=hold, args=(is_held.set, lambda: may_end.wait(60)))
+    process = context.Process(target=lambda: sender.send(read() == expected), daemon=True)
+    thread.start()
+    try:
+        assert is_held.wait(60)
+        process.start()
+        assert receiver.poll(30)
+        assert receiver.recv()
+    finally:
+        may_end.set()
+        thread.join()
+        process.kill()
+        process.join()
+
+
 def test_a_fork_while_a_thread_reads(tmp_path):
     """Fails where the child waits for the turn of a thread that it does not have."""
-    context = multiprocessing.get_context("fork")
     with open_recording(write_small_mcap(tmp_path / "a.mcap")) as recording:
-        expected = content(recording, 0)
-        receiver, sender = context.Pipe(duplex=False)
-        passing = recording._pass
+        passing, forking = recording._pass, threading.get_ident()
 
-        def forking(topics):
-            process = context.Process(target=lambda: sender.send(content(recording, 0) == expected), daemon=True)
-            recording._pass = passing
-            process.start()
-            try:
-                assert receiver.poll(60)
-                assert receiver.recv()
-            finally:
-                process.kill()
-                process.join()
-            return passing(topics)
+        def hold(begun, wait):
+            def waiting(topics):
+                if threading.get_ident() != forking:
+                    begun()
+                    wait()
+                return passing(topics)
 
-        recording._pass = forking  # a fork in the middle of a reading
-        assert content(recording, 0) == expected
+            recording._pass = waiting
+            content(recording, 0)
+
+        assert_a_child_reads(lambda: content(recording, 0), hold)
 
 
 def test_a_fork_while_a_thread_reads_one_of_many(tmp_path):
     """Fails where the child waits for a file that a thread of its parent keeps from being closed."""
-    context = multiprocessing.get_context("fork")
     for number in range(MAX_OPEN + 1):
         write_small_mcap(tmp_path / f"{number}.mcap", rows=5)
-    is_held, may_end = threading.Event(), threading.Event()
     with open_recordings(tmp_path) as recordings:
-        expected = content(recordings, 1)
-        receiver, sender = context.Pipe(duplex=False)
 
-        def hold():
+        def hold(begun, wait):
             with recordings._recording(0):
-                is_held.set()
-                may_end.wait(60)
+                begun()
+                wait()
 
-        thread = threading.Thread(target=hold)
-        process = context.Process(target=lambda: sender.send(content(recordings, 1) == expected), daemon=True)
-        thread.start()
-        try:
-            assert is_held.wait(60)
-            process.start()
-            assert receiver.poll(30)
-            assert receiver.recv()
-        finally:
-            may_end.set()
-            thread.join()
-            process.kill()
-            process.join()
+        assert_a_child_reads(lambda: content(recordings, 1), hold)

@@ -8,8 +8,6 @@ without a span; only the segments that a span touches are read, and what is read
 
 from __future__ import annotations
 
-import os
-import threading
 from abc import abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from typing import Any
 from robocache.readers.recording import OpenRecording, requested_streams
 from robocache.readers.span import Span
 from robocache.readers.topics import Reach, Topics
+from robocache.readers.turns import Turns
 from robocache.records import Episode, Int64
 
 SEGMENT_BYTES = 2**20  # of messages asked for; a unit of the file may be larger
@@ -66,7 +65,7 @@ class MessageRecording(OpenRecording):
     def __init__(self, path: str, episode_names: tuple[str, ...]) -> None:
         super().__init__(path, episode_names)
         self._surveys: dict[frozenset[str] | None, Survey] = {}
-        self._turns: dict[int, threading.Lock] = {}  # by process: a thread that has its turn at a fork never ends it
+        self._turns = Turns()
 
     def close(self) -> None:
         """Release what was noted. Closing twice is allowed; reading after it raises `ClosedError`."""
@@ -76,7 +75,7 @@ class MessageRecording(OpenRecording):
     def _read(self, index: int, streams: Collection[str] | None, span: Span) -> Episode:
         """Read the file in one pass, or the segments that a span touches; one thread after the other."""
         del index  # a file is one episode
-        with self._turns.setdefault(os.getpid(), threading.Lock()):  # a pass has one position in the file
+        with self._turns.turn():  # a pass has one position in the file
             return self._made(streams, span)
 
     def _made(self, streams: Collection[str] | None, span: Span) -> Episode:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import re
-import threading
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -23,6 +22,7 @@ from robocache.readers.recording import OpenRecording, Recording, refusals_named
 from robocache.readers.sources import EpisodeSources, episode_sources
 from robocache.readers.span import Span
 from robocache.readers.stored_points import StoredPoints
+from robocache.readers.turns import Turns
 from robocache.records import Episode, Frames, Int64
 
 MAX_OPEN = 8
@@ -49,7 +49,7 @@ class SeveralRecordings(OpenRecording):
         self._rate_hz, self._limits = rate_hz, limits
         self._open: OrderedDict[Path, Recording] = OrderedDict()
         self._are_many = len(files) > MAX_OPEN
-        self._turns: dict[int, threading.RLock] = {}  # by process: a thread that has its turn at a fork never ends it
+        self._turns = Turns()
         self._places: list[tuple[Path, int]] = []
         names, formats = [], set()
         try:
@@ -93,7 +93,7 @@ class SeveralRecordings(OpenRecording):
         self._check_episode(index)
         file, number = self._places[index]
         # Nobody may close a file in which another thread reads.
-        with self._turns.setdefault(os.getpid(), threading.RLock()) if self._are_many else nullcontext():
+        with self._turns.turn() if self._are_many else nullcontext():
             yield self._opened(file), number
 
     def _opened(self, file: Path) -> Recording:
