@@ -20,10 +20,10 @@ from typer.core import TyperGroup
 from robocache import __version__
 from robocache.cli.commands import Commands
 from robocache.cli.console import print_error
+from robocache.cli.entry import EXIT_INTERRUPTED
 from robocache.errors import RoboCacheError
 
 EXIT_ERROR = 2
-EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 EXIT_BROKEN_PIPE = 141
 

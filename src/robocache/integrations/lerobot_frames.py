@@ -152,7 +152,8 @@ class DecodedFrames:
         meta = self._meta
         if camera in meta.image_keys:
             return meta.root / meta.get_data_file_path(episode), {"column": camera, "row": self._first_rows[episode]}
-        return meta.root / meta.get_video_file_path(episode, camera), {"start_s": self._start_s(camera, episode)}
+        path, start_s = meta.video_file(episode, camera)
+        return path, {"start_s": start_s}
 
     def _of_episode(self, camera: str, episode: int, sides: tuple[int, int]) -> Frames:
         path, place = self.source(camera, episode)
@@ -174,6 +175,3 @@ class DecodedFrames:
             problem = f"has frames of {width} x {height}, but meta/info.json says {sides[1]} x {sides[0]}"
             raise DamagedRecordingError(path, problem, remedy=CHECK)
         return frames
-
-    def _start_s(self, camera: str, episode: int) -> float:
-        return float(self._meta.episodes[episode].get(f"videos/{camera}/from_timestamp") or 0.0)

@@ -11,7 +11,7 @@ import numpy as np
 from robocache.errors import ArgumentError, BackendUnavailableError, DamagedRecordingError, RecordingNotFoundError
 from robocache.integrations.lerobot_statistics import Statistics, read_statistics
 from robocache.readers.lerobot_json import json_file, json_lines
-from robocache.readers.lerobot_meta import BOOKKEEPING, Dataset, inside, open_dataset
+from robocache.readers.lerobot_meta import BOOKKEEPING, Dataset, open_dataset
 from robocache.readers.lerobot_table import CHECK, read_rows
 from robocache.readers.limits import Limits
 
@@ -225,20 +225,24 @@ class LeRobotDatasetMetadata:
         Raises:
             DamagedRecordingError: The metadata do not say.
         """
-        template = self.info.get("video_path")
-        row = self.episodes[ep_index]
+        return self.video_file(ep_index, vid_key)[0].relative_to(self.root)
+
+    def video_file(self, ep_index: int, vid_key: str) -> tuple[Path, float]:
+        """The video file of an episode's camera, and the second in it at which the episode begins.
+
+        Args:
+            ep_index: Its place in `episodes`.
+            vid_key: One of `video_keys`.
+
+        Raises:
+            DamagedRecordingError: The metadata do not say.
+        """
         entry = self.dataset.episodes[ep_index]
-        # A file of v3.0 holds many episodes: any other than the right one, or another place in it, is another episode.
-        of_one = {"chunk_index": entry.chunk, "file_index": 0, "from_timestamp": 0}
-        whole = {} if self.dataset.version == "v3.0" else of_one
-        chunk, file, start_s = (row.get(f"videos/{vid_key}/{what}", whole.get(what)) for what in VIDEO_COLUMNS[:3])
-        is_known = isinstance(chunk, int) and isinstance(file, int) and isinstance(start_s, int | float)
-        if not (isinstance(template, str) and is_known):
+        found = self.dataset.video_files(entry).get(vid_key)
+        if found is None:
             problem = f"does not say where the video {vid_key} of episode {entry.index} is"
             raise DamagedRecordingError(self.root / "meta" / "info.json", problem, remedy=CHECK)
-        numbers = {"chunk_index": chunk, "file_index": file}
-        v21 = {"episode_chunk": entry.chunk, "episode_index": entry.index}
-        return inside(self.root, template, video_key=vid_key, **numbers, **v21).relative_to(self.root)
+        return found
 
     def _texts(self, what: str, limits: Limits) -> dict[int, str]:
         """Tasks, or subtasks, by their number."""
