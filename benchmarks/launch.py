@@ -1,7 +1,8 @@
 """What a call costs the host: `python -m benchmarks.launch --out FILE`; needs a GPU.
 
 Rounds with the C of `_native/python/quick.c` and with the Python that stands in for it, in turn in one process, each
-with plans of its own. Beside them `torch.empty`, which no call that allocates can be below.
+with plans of its own. Beside them PyTorch's own cheapest calls on the same machine: `torch.empty`, which no call that
+allocates can be below, and the sum of two tensors, a launch of one kernel, with a new result and with `out=`.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def calls() -> Calls:
     streams = {str(at): rc.Stream(*part) for at, part in enumerate(parts)}
     one = (data(4, 50, 32), times(4, 50), times(4, 25))
     points, out = torch.rand(1000, 3, device="cuda"), torch.zeros(BOX[2], dtype=torch.int32, device="cuda")
+    summed, total = data(4, 50, 588), data(4, 50, 588)
     how: dict[str, Any] = {"dtype": torch.bfloat16, "device": "cuda"}
     return {
         "fuse_multimodal": lambda: fuse_multimodal(*flat, targets),
@@ -56,6 +58,8 @@ def calls() -> Calls:
         "FusionPlan": rc.FusionPlan(streams, targets),
         "FusionPlan with a graph": rc.FusionPlan(streams, targets, graph=True),
         "for comparison torch.empty": lambda: torch.empty((4, 50, 588), **how),
+        "for comparison torch.add": lambda: torch.add(summed, summed),
+        "for comparison torch.add with out=": lambda: torch.add(summed, summed, out=total),
     }
 
 

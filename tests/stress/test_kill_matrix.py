@@ -6,6 +6,9 @@ All of them: `robocache stress kill-matrix`.
 from __future__ import annotations
 
 import json
+import signal
+import threading
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -13,7 +16,7 @@ from typer.testing import CliRunner
 from robocache.cli.main import app
 from robocache.errors import ArgumentError
 from robocache.stress import kill_matrix
-from robocache.stress.kill_matrix import NOTHING, Cell, pairs, run_pair
+from robocache.stress.kill_matrix import NOTHING, Cell, pairs, run_matrix, run_pair
 from robocache.stress.scenarios import SCENARIOS
 from robocache.stress.settings import choose_device
 from robocache.testing import FAULTS
@@ -138,6 +141,47 @@ def test_a_verdict_that_is_not_wanted_says_why(tmp_path, monkeypatch):
     assert "failing_reader, back-pressure: other reason (ZeroDivisionError: odd)" in done.stdout
     assert "tensors_64b, repeated-operation: survived (the scenario found nothing)" in done.stdout
     assert "full_disk, cache-writing: killed\n" in done.stderr
+
+
+def test_as_many_pairs_run_at_a_time_as_are_asked_for(tmp_path, monkeypatch):
+    """Fails when the pairs wait for each other: then the barrier waits in vain."""
+    together = threading.Barrier(3)
+
+    def met(fault, *_):
+        together.wait(timeout=20)
+        return replace(FOUND[fault], status="killed")
+
+    monkeypatch.setattr(kill_matrix, "run_pair", met)
+    out = tmp_path / "matrix.json"
+    done = matrix("--jobs", "3", "--out", str(out))
+    assert done.exit_code == 0, done.stderr
+    document = json.loads(out.read_text())
+    assert (document["jobs"], document["killed"]) == (3, 3)
+    assert matrix("--jobs", "0").exit_code == 2
+
+
+def test_a_matrix_that_is_stopped_ends_what_is_under_way(monkeypatch):
+    """Fails without `end_all`: the deadlock then ends by itself, a quarter of a minute later."""
+    started = []
+
+    class Noted(kill_matrix.UnderWay):
+        def start(self, command, output):
+            started.append(super().start(command, output))
+            return started[-1]
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kill_matrix, "UnderWay", Noted)
+    runs = [
+        ("deadlock_without_the_gil", "burn-in"),
+        ("full_disk", "cache-writing"),
+        ("failing_reader", "back-pressure"),
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        run_matrix(runs, "cpu", stop, jobs=2)
+    assert [process and process.returncode for process in started[:2]] == [-signal.SIGKILL, 0]
+    assert all(process is None or process.returncode == -signal.SIGKILL for process in started[2:])
 
 
 @pytest.mark.gpu

@@ -28,15 +28,19 @@ class MatrixFile:
         device: Where they run.
         is_full: Every fault with every scenario is wanted.
         resume: Keep the cells that the file holds.
+        jobs: How many pairs run at a time.
 
     Raises:
         ArgumentError: To be resumed, and without a file's name, or what the file holds is no matrix or another's.
     """
 
-    def __init__(self, path: Path | None, runs: Runs, device: str, *, is_full: bool, resume: bool) -> None:
+    def __init__(
+        self, path: Path | None, runs: Runs, device: str, *, is_full: bool, resume: bool, jobs: int = 1
+    ) -> None:
         from robocache.stress.kill_matrix import Cell
 
         self._path, self._runs, self._header = path, runs, _header(device, is_full=is_full)
+        self._jobs = jobs
         self.cells: list[Cell] = []
         if resume:
             if path is None:
@@ -74,6 +78,7 @@ class MatrixFile:
         return self._header | {
             "is_complete": not self.left,
             "pairs": len(self._runs),
+            "jobs": self._jobs,
             "faults": len(own),
             "killed": sum(cell.is_good for cell in own),
             "false_alarms": sum(not cell.is_good for cell in clean),

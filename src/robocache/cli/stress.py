@@ -70,6 +70,12 @@ def kill_matrix(
     clean: Annotated[bool, typer.Option("--clean/--no-clean", help="Run the scenarios unbroken as well.")] = True,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the JSON goes, after each pair.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep the pairs of --out and run the rest.")] = False,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Pairs at a time; with too few processors more than one disturb each other."
+        ),
+    ] = 1,
     list_faults: Annotated[bool, typer.Option("--list", help="Print the catalogue and run nothing.")] = False,
     json_output: JsonOutput = False,
 ) -> None:
@@ -84,7 +90,7 @@ def kill_matrix(
         return
     where = choose_device() if device is None else checked_device(device)
     file = MatrixFile(
-        out, pairs(where, fault or (), is_full=full, with_clean=clean), where, is_full=full, resume=resume
+        out, pairs(where, fault or (), is_full=full, with_clean=clean), where, is_full=full, resume=resume, jobs=jobs
     )
     with printer.progress("breaking", len(file.left)) as advance:
 
@@ -92,7 +98,7 @@ def kill_matrix(
             file.add(cell)
             advance(f"{cell.fault}, {cell.scenario}: {told(cell)}")
 
-        run_matrix(file.left, where, finished)
+        run_matrix(file.left, where, finished, jobs=jobs)
     document = file.document()
     printer.document(document)
     if not json_output:

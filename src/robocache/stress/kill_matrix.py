@@ -10,16 +10,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import re
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from robocache.errors import ArgumentError
 from robocache.stress.scenarios import SCENARIOS
@@ -101,50 +104,94 @@ def pairs(
     return clean + [(fault.name, name) for fault in chosen for name in scenarios if is_full or name == fault.scenario]
 
 
+class UnderWay:
+    """The processes of the pairs that run now: they end when the matrix does, whatever ends it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._is_over = False
+
+    def start(self, command: Sequence[str], output: TextIO) -> subprocess.Popen[bytes] | None:
+        """A process in a session of its own, so that whatever it starts ends with it; None once all is over."""
+        with self._lock:
+            if self._is_over:
+                return None
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+            self._processes.add(process)
+            return process
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        """One of them, and all that it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        with self._lock:
+            self._processes.discard(process)
+
+    def end_all(self) -> None:
+        """All of them, and let no other start."""
+        with self._lock:
+            self._is_over = True
+            left = list(self._processes)
+        for process in left:
+            self.end(process)
+
+
 def run_matrix(
-    runs: Sequence[tuple[str, str]], device: str, advance: Callable[[Cell], object] = lambda _: None
+    runs: Sequence[tuple[str, str]], device: str, advance: Callable[[Cell], object] = lambda _: None, *, jobs: int = 1
 ) -> list[Cell]:
-    """One after the other, so that they do not disturb each other.
+    """Each pair in a process of its own.
 
     Args:
         runs: Of `pairs`.
         device: Where.
-        advance: Told about each cell.
+        advance: Told about each cell, in this thread.
+        jobs: How many at a time. More than one disturb each other where there are not processors enough.
     """
-    cells = []
-    for fault, scenario in runs:
-        cells.append(run_pair(fault, scenario, device))
-        advance(cells[-1])
+    cells, under_way = [], UnderWay()
+    done: queue.SimpleQueue[Future[Cell]] = queue.SimpleQueue()  # in the order in which they end
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for fault, scenario in runs:
+                pool.submit(run_pair, fault, scenario, device, under_way).add_done_callback(done.put)
+            for _ in runs:
+                cells.append(done.get().result())
+                advance(cells[-1])
+        except BaseException:
+            # The pool waits for what is under way, and a pair may take minutes.
+            pool.shutdown(wait=False, cancel_futures=True)
+            under_way.end_all()
+            raise
     return cells
 
 
-def run_pair(fault: str, scenario: str, device: str) -> Cell:
+def run_pair(fault: str, scenario: str, device: str, under_way: UnderWay | None = None) -> Cell:
     """One scenario with one fault, in a process of its own.
 
     Args:
         fault: Of the catalogue, or "nothing".
         scenario: Of `SCENARIOS`.
         device: Where.
+        under_way: Of the matrix that wants it.
     """
+    under_way = under_way or UnderWay()
     with tempfile.TemporaryDirectory(prefix="robocache-kill-") as folder:
         answer, errors = Path(folder, "answer.json"), Path(folder, "stderr")
         arguments = ", ".join(map(repr, (fault, scenario, device, str(answer))))
         code = f"from robocache.stress.kill_matrix import run_here; run_here({arguments})"
         started = time.monotonic()
-        with errors.open("w") as stderr:
-            # In a session of its own, so that whatever the fault has started ends with it.
-            process = subprocess.Popen(
-                [sys.executable, "-c", code],
-                stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, start_new_session=True,
-            )  # fmt: skip
-            try:
-                process.wait(timeout=DEADLINE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            finally:
-                process.wait()
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+        with errors.open("w") as output:
+            process = under_way.start([sys.executable, "-c", code], output)
+            if process is not None:
+                try:
+                    process.wait(timeout=DEADLINE_S)
+                except subprocess.TimeoutExpired:
+                    pass  # it is ended, and says nothing
+                finally:
+                    under_way.end(process)
         seconds = time.monotonic() - started
         return _cell(fault, scenario, answer, errors.read_text(errors="replace"), seconds)
 
