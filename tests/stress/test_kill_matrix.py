@@ -6,8 +6,11 @@ All of them: `robocache stress kill-matrix`.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
+import time
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -160,14 +163,36 @@ def test_as_many_pairs_run_at_a_time_as_are_asked_for(tmp_path, monkeypatch):
     assert matrix("--jobs", "0").exit_code == 2
 
 
+def test_what_goes_wrong_beside_others_is_run_again_alone(tmp_path, monkeypatch):
+    """Fails when the first verdict of such a pair is kept, when both are, or when the second has neighbours too."""
+    tries, under_way, most = Counter(), Counter(), []
+
+    def found(fault, *_):
+        tries[fault] += 1
+        under_way["now"] += 1
+        time.sleep(0.05)
+        most.append((tries[fault], under_way["now"]))
+        under_way["now"] -= 1
+        return replace(FOUND[fault], status="killed" if tries[fault] > 1 else FOUND[fault].status)
+
+    monkeypatch.setattr(kill_matrix, "run_pair", found)
+    out = tmp_path / "matrix.json"
+    done = matrix("--jobs", "3", "--out", str(out))
+    assert tries == {"full_disk": 1, "failing_reader": 2, "tensors_64b": 2}
+    assert {count for attempt, count in most if attempt > 1} == {1}
+    assert [cell["status"] for cell in json.loads(out.read_text())["cells"]] == ["killed"] * 3
+    assert done.exit_code == 0, done.stderr
+
+
 def test_a_matrix_that_is_stopped_ends_what_is_under_way(monkeypatch):
     """Fails without `end_all`: the deadlock then ends by itself, a quarter of a minute later."""
-    started = []
+    started = {}
 
     class Noted(kill_matrix.UnderWay):
         def start(self, command, output):
-            started.append(super().start(command, output))
-            return started[-1]
+            process = super().start(command, output)
+            started[re.search(r"run_here\('(\w+)'", command[-1])[1]] = process
+            return process
 
     def stop(_):
         raise KeyboardInterrupt
@@ -180,8 +205,10 @@ def test_a_matrix_that_is_stopped_ends_what_is_under_way(monkeypatch):
     ]
     with pytest.raises(KeyboardInterrupt):
         run_matrix(runs, "cpu", stop, jobs=2)
-    assert [process and process.returncode for process in started[:2]] == [-signal.SIGKILL, 0]
-    assert all(process is None or process.returncode == -signal.SIGKILL for process in started[2:])
+    assert started["full_disk"].returncode == 0
+    assert started["deadlock_without_the_gil"].returncode == -signal.SIGKILL
+    third = started.get("failing_reader")
+    assert third is None or third.returncode == -signal.SIGKILL
 
 
 @pytest.mark.gpu

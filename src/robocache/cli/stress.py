@@ -72,9 +72,7 @@ def kill_matrix(
     resume: Annotated[bool, typer.Option("--resume", help="Keep the pairs of --out and run the rest.")] = False,
     jobs: Annotated[
         int,
-        typer.Option(
-            min=1, metavar="N", help="Pairs at a time; with too few processors more than one disturb each other."
-        ),
+        typer.Option(min=1, metavar="N", help="Pairs at a time; what goes wrong beside others is run again, alone."),
     ] = 1,
     list_faults: Annotated[bool, typer.Option("--list", help="Print the catalogue and run nothing.")] = False,
     json_output: JsonOutput = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -164,7 +165,8 @@ class CudaMaker:
     def __init__(self, host: Host, device: torch.device, stage_bytes: int) -> None:
         self._host = host
         self._device = device
-        self._stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        with torch.cuda.device(device):  # which may have no number
+            self._stream = _copying_stream(torch.cuda.current_device())
         self._stages = [torch.empty(stage_bytes, dtype=torch.uint8, pin_memory=True) for _ in range(_STAGES)]
         self._copied: list[torch.cuda.Event | None] = [None] * _STAGES
         self._turn = 0
@@ -201,6 +203,16 @@ class CudaMaker:
         """Free the stages, when nothing is copied from them any more."""
         self._stream.synchronize()
         self._stages.clear()
+
+
+@functools.cache
+def _copying_stream(device: int) -> Any:  # noqa: ANN401  PyTorch's streams have no types
+    """One for all loaders of a device.
+
+    PyTorch keeps freed memory for the stream that it was used on, and hands out 32 streams in turn: with a stream of
+    its own, each of 32 loaders would leave the memory of its batches behind.
+    """
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 class PackedMaker:

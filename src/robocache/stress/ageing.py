@@ -30,12 +30,13 @@ def ageing(settings: Settings, lines: Lines = silent, *, seconds: float = SECOND
     ratio that rises steadily, by 2 % or more over the run even at the low end of the 99 % confidence interval.
     """
     call, control = _calls(settings.device)
+    settle = torch.cuda.synchronize if torch.device(settings.device).type == "cuda" else _nothing
     started = time.monotonic()
     ratios: list[float] = []
     rounds: list[float] = []
-    _timed(call), _timed(control)
+    _timed(call, settle), _timed(control, settle)
     while time.monotonic() - started < seconds or len(ratios) < _LEAST_ROUNDS:
-        ratios.append(_timed(call) / _timed(control))
+        ratios.append(_timed(call, settle) / _timed(control, settle))
         rounds.append(time.monotonic() - started)
     calls = np.arange(len(ratios), dtype=np.float64) * _CALLS
     least, likely = _slowdown(calls, np.array(ratios))
@@ -68,7 +69,12 @@ def _slowdown(calls: Floats, ratios: Floats) -> tuple[float, float]:
     return (trend.lower * span if is_sure else 0.0), trend.slope * span
 
 
-def _timed(call: Callable[[], object]) -> int:
+def _nothing() -> None:
+    pass
+
+
+def _timed(call: Callable[[], object], settle: Callable[[], object]) -> int:
+    settle()  # before: where a GPU's queue is full, a call waits for it, and that counts as CPU time
     before = time.thread_time_ns()
     for _ in range(_CALLS):
         call()

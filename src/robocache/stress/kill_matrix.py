@@ -149,23 +149,28 @@ def run_matrix(
         runs: Of `pairs`.
         device: Where.
         advance: Told about each cell, in this thread.
-        jobs: How many at a time. More than one disturb each other where there are not processors enough.
+        jobs: How many at a time. Some of what is counted is the whole machine's, and neighbours take processors: with
+            more than one, what goes wrong is run again, alone, and only that counts.
     """
-    cells, under_way = [], UnderWay()
+    cells, again, under_way = [], [], UnderWay()
     done: queue.SimpleQueue[Future[Cell]] = queue.SimpleQueue()  # in the order in which they end
     with ThreadPoolExecutor(jobs) as pool:
         try:
             for fault, scenario in runs:
                 pool.submit(run_pair, fault, scenario, device, under_way).add_done_callback(done.put)
             for _ in runs:
-                cells.append(done.get().result())
-                advance(cells[-1])
+                cell = done.get().result()
+                if jobs > 1 and not cell.is_good:
+                    again.append((cell.fault, cell.scenario))
+                    continue
+                cells.append(cell)
+                advance(cell)
         except BaseException:
             # The pool waits for what is under way, and a pair may take minutes.
             pool.shutdown(wait=False, cancel_futures=True)
             under_way.end_all()
             raise
-    return cells
+    return cells + (run_matrix(again, device, advance) if again else [])
 
 
 def run_pair(fault: str, scenario: str, device: str, under_way: UnderWay | None = None) -> Cell:

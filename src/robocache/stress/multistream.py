@@ -15,6 +15,7 @@ from robocache.stress.workload import InputSet, Workload, infer, make_input_set,
 STREAMS = 4
 ITERATIONS = 100
 CONTROLS = 10
+_TRIES = 3  # of a control: other programs on the machine may keep the reader waiting until the writer is done
 _SLEEP_CYCLES = 50_000_000  # some 30 ms: long enough for the host to queue work on every stream behind it
 
 
@@ -36,7 +37,7 @@ def multistream_inference(
     # The same shapes as before: a kernel that is compiled first would outlast the writer's sleep.
     inputs = make_input_set(settings.seed, batch=settings.batch_size, device=settings.device)
     waited = sum(_wrong_after_slow_writer(inputs, waits=True) > 0 for _ in range(CONTROLS))
-    raced = sum(_wrong_after_slow_writer(inputs, waits=False) > 0 for _ in range(CONTROLS))
+    raced = sum(any(_wrong_after_slow_writer(inputs, waits=False) for _ in range(_TRIES)) for _ in range(CONTROLS))
     failures = [f"stream {index}: {count} elements are wrong" for index, count in enumerate(wrong) if count]
     if timing.overlap_ms <= 0 or timing.last_start_ms > 2 * timing.first_start_ms:
         failures.append(f"the streams did not work at the same time, so nothing was shown: {timing}")
