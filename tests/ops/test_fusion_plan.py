@@ -95,6 +95,7 @@ def test_two_hundred_sizes_compile_nothing_new():
         made, wanted = streams("cuda", seed, batch, ((source, 8), (source + 3, 4), (2 * source, 5)), targets)
         rc.fuse_streams(made, wanted)
         cloud = torch.randn(points, 3, generator=random).cuda()
+        rc.voxelize_pointcloud(cloud, None, (-1, -1, -1), 0.1, (3, 3, 5))  # fewer points than voxels, or more
         return rc.voxelize_pointcloud(cloud, None, (-1, -1, -1), 0.1, (source, batch, targets), "count")
 
     run(0)

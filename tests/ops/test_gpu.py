@@ -163,6 +163,23 @@ class TestStreams:
             )
             torch.testing.assert_close(grid.cpu(), expected)
 
+    def test_a_voxel_that_was_taken_the_last_time_is_looked_at_anew(self):
+        """Fails where a program that looks at its voxels first finds what lay there before the zeros."""
+        everywhere = torch.rand(500_000, 3, device="cuda").add_(-0.5).mul_(4)
+        static, out = everywhere.clone(), torch.empty(64, 64, 64, dtype=torch.int32, device="cuda")
+        how = ((-2.0, -2.0, -2.0), 4 / 64, (64, 64, 64), "occupancy")
+        rc.voxelize_pointcloud(static, None, *how, out=out)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            rc.voxelize_pointcloud(static, None, *how, out=out)
+        for turn in range(40):
+            cloud = everywhere if turn % 2 == 0 else everywhere.clamp(max=torch.rand((), device="cuda") * 2)
+            static.copy_(cloud)
+            for run in (graph.replay, lambda: rc.voxelize_pointcloud(static, None, *how, out=out)):
+                run()
+                assert torch.equal(out, rc.voxelize_pointcloud(cloud, None, *how, backend="pytorch"))
+
     def test_tensors_on_another_gpu_than_the_current_one(self):
         if torch.cuda.device_count() < 2:
             pytest.skip(f"needs two GPUs, and there is {torch.cuda.device_count()}")

@@ -223,6 +223,19 @@ class TestEmptyAndRepeated:
         generator = torch.Generator().manual_seed(2)
         return torch.rand(3000, 3, generator=generator) * 3, torch.randn(3000, 2, generator=generator) * 1000
 
+    @pytest.mark.parametrize("is_scan", [True, False], ids=["side_by_side", "at_random"])
+    def test_a_crowd_marks_every_voxel_it_reaches(self, backend, is_scan):
+        """Many points a voxel, some outside, and one voxel that only the last reaches; `bincount` knows which."""
+        points = self.crowd()[0] * 1.2 - 0.2
+        if is_scan:
+            points = points[(points @ torch.tensor([100.0, 10.0, 1.0])).argsort()]
+        points = points[~(points > 2).all(dim=1)]
+        points[-1] = 2.5
+        grid = backend.voxelize(points, grid_size=(3, 3, 3))
+        inside = points[((points >= 0) & (points < 3)).all(dim=1)].long()
+        wanted = torch.bincount(inside @ torch.tensor([9, 3, 1]), minlength=27).clamp(max=1)
+        assert torch.equal(grid.flatten().cpu().long(), wanted)
+
     @pytest.mark.usefixtures("ordinary_algorithms")
     @pytest.mark.parametrize("mode", ["occupancy", "count", "max", "min"])
     def test_these_are_deterministic_always(self, fast_backend, mode):
