@@ -37,8 +37,15 @@ POLICIES = (
     rc.Angle(),
 )
 LARGE_CLOUDS = tuple(
-    Cloud(f"{mode}_to_256", 200_000, (256, 256, 256), mode=mode, features=features)
-    for mode, features in (("occupancy", 0), ("count", 0), ("mean", 8), ("max", 8), ("sum", 3))
+    Cloud(f"{mode}_to_{edge}", 200_000, (edge,) * 3, mode=mode, features=features)
+    for mode, features, edge in (
+        ("occupancy", 0, 16),
+        ("occupancy", 0, 256),
+        ("count", 0, 256),
+        ("mean", 8, 256),
+        ("max", 8, 256),
+        ("sum", 3, 256),
+    )
 )
 FOUND = re.compile(r"(?:ERROR SUMMARY|RACECHECK SUMMARY): (.*)")
 Call = Callable[[str], object]

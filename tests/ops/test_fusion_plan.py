@@ -84,10 +84,10 @@ def test_what_a_plan_cannot_do_is_said():
 def test_two_hundred_sizes_compile_nothing_new():
     """Fails when a size is specialised: a plain integer in a tuple, or `do_not_specialize` left out for one."""
     from robocache.ops.fuse_multimodal.triton_kernel import _fuse_kernel
-    from robocache.ops.voxelize_pointcloud.triton_kernel import _count_kernel
+    from robocache.ops.voxelize_pointcloud.triton_count import count_kernel
 
     def variants():
-        return [len(kernel.device_caches[torch.cuda.current_device()][0]) for kernel in (_fuse_kernel, _count_kernel)]
+        return [len(kernel.device_caches[torch.cuda.current_device()][0]) for kernel in (_fuse_kernel, count_kernel)]
 
     def run(seed):
         random = torch.Generator().manual_seed(seed)
