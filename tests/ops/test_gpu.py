@@ -163,8 +163,8 @@ class TestStreams:
             )
             torch.testing.assert_close(grid.cpu(), expected)
 
-    def test_a_voxel_that_was_taken_the_last_time_is_looked_at_anew(self):
-        """Fails where a program that looks at its voxels first finds what lay there before the zeros."""
+    def test_a_grid_that_was_full_is_empty_for_the_next_cloud(self):
+        """Fails where a kernel that starts beside the zeros writes or reads before they are there."""
         everywhere = torch.rand(500_000, 3, device="cuda").add_(-0.5).mul_(4)
         static, out = everywhere.clone(), torch.empty(64, 64, 64, dtype=torch.int32, device="cuda")
         how = ((-2.0, -2.0, -2.0), 4 / 64, (64, 64, 64), "occupancy")

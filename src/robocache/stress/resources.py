@@ -221,7 +221,14 @@ def _tensors() -> float:
 
 
 def _cuda_statistic(device: torch.device, name: str) -> Callable[[], float]:
-    return lambda: _statistic(torch.cuda.memory_stats(device), name)
+    def statistic() -> float:
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            # What another stream used counts until that stream is done, and PyTorch looks when it allocates.
+            torch.cuda.synchronize(device)
+            torch.empty(1, device=device)
+        return _statistic(torch.cuda.memory_stats(device), name)
+
+    return statistic
 
 
 def _pinned_bytes() -> float:

@@ -36,7 +36,6 @@ _ACCESS_BYTES = 16
 _INT32_LIMIT = 2**31
 
 KINDS = {"occupancy": OCCUPANCY, "count": COUNT, "sum": SUM, "mean": MEAN, "max": MAX, "min": MIN}
-PARTS = 8  # blocks of a program that looks, where there are as many points as voxels
 _SUM, _MEAN = tl.constexpr(SUM), tl.constexpr(MEAN)
 
 
@@ -159,9 +158,8 @@ class VoxelPlan:
                 programs = triton.cdiv(self._cells, ZEROS_PER_PROGRAM)
                 self._zero = PreparedKernel(zero_kernel, programs, (0,), divmod(self._cells, 4), zeroing)
                 options |= {"OVERLAPS": True, "launch_pdl": True}
-            parts = PARTS if self._mode == OCCUPANCY and len(points) >= self._cells else 1
-            programs = triton.cdiv(len(points), block * parts)
-            self._scatter = PreparedKernel(count_kernel, programs, (0, 0, 0), (*numbers, parts, runtime), options)
+            programs = triton.cdiv(len(points), block)
+            self._scatter = PreparedKernel(count_kernel, programs, (0, 0, 0), (*numbers, runtime), options)
         else:
             self._prepare_reduction(features, numbers, runtime, options)
 
