@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import engine, stress, trials
+from benchmarks import engine, goals, stress, trials
 from robocache.benchmarks import chart, results, tables
 from robocache.errors import RoboCacheError
 
@@ -49,7 +49,7 @@ def rendered(paths: list[Path], documents: list[Path], charts: Path) -> dict[Pat
     """What each file should hold."""
     texts: dict[Path, str] = {}
     folder = ROOT / "benchmarks" / "results"
-    blocks = trials.blocks(folder) | stress.blocks(folder) | engine.blocks(folder)
+    blocks = trials.blocks(folder) | goals.blocks(folder) | stress.blocks(folder) | engine.blocks(folder)
     for device, result in latest(paths).items():
         texts[charts / f"benchmarks_{NAMES[device]}.svg"] = chart.chart(result)
         blocks |= tables.blocks(result)

@@ -9,21 +9,18 @@ from typing import Any
 
 from robocache.benchmarks.tables import markdown
 
-MATRIX, VERDICTS, COST = "kill_matrix_cpu.json", "leak_verdicts.json", "burn_in_cost_cpu.json"
+MATRICES = {"kill": "kill_matrix_cpu.json", "kill_gpu": "kill_matrix_h200.json"}
+VERDICTS, COST = "leak_verdicts.json", "burn_in_cost_cpu.json"
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 
 def blocks(results: Path) -> dict[str, str]:
     """The Markdown blocks that the stored results fill, by name; none for a result that is not stored."""
     found = {}
-    if (results / MATRIX).is_file():
-        matrix = json.loads((results / MATRIX).read_text("utf-8"))
-        caption = (
-            f"{matrix['killed']} of {matrix['faults']} faults killed, {matrix['false_alarms']} false alarms, on "
-            f"{matrix['device']} with torch {matrix['torch']}. Faults that only a GPU can have are not in it."
-            f" {matrix.get('note', '')}".rstrip()
-        )
-        found["kill"] = markdown(_matrix(matrix), caption)
+    for block, name in MATRICES.items():
+        if (results / name).is_file():
+            matrix = json.loads((results / name).read_text("utf-8"))
+            found[block] = markdown(_matrix(matrix), _outcome(matrix))
     if (results / VERDICTS).is_file():
         verdicts = json.loads((results / VERDICTS).read_text("utf-8"))
         found["verdicts"] = markdown(_verdicts(verdicts), _calibration(verdicts))
@@ -38,6 +35,14 @@ def blocks(results: Path) -> dict[str, str]:
         caption = f"Added to the bare loop, in percent, with 95 % intervals. {where}."
         found["cost"] = markdown(_cost(cost), caption)
     return found
+
+
+def _outcome(matrix: dict[str, Any]) -> str:
+    where = f"{matrix['device']} ({matrix['machine']}) with torch {matrix['torch']}"
+    text = f"{matrix['killed']} of {matrix['faults']} faults killed, {matrix['false_alarms']} false alarms, on {where}."
+    if matrix["device"] == "cpu":
+        text += " Faults that only a GPU can have are not in it."
+    return f"{text} {matrix.get('note', '')}".rstrip()
 
 
 def _cost(document: dict[str, Any]) -> Table:

@@ -179,6 +179,10 @@ KNOWN_BLOCKS = (
     "mcap",
     "voxel_grid",
     "soak",
+    "goals",
+    "orders",
+    "host_goals",
+    "kill_gpu",
 )
 
 

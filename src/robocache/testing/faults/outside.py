@@ -22,6 +22,7 @@ from robocache.testing.faults.catalogue import ON_A_CPU, after_every_call, fault
 _GOOD_CALLS = 40  # few enough for a burn-in of seconds on a busy machine
 _JUMP_S = 3.0
 _GOOD_SHARDS = 3
+_STEPS_PER_S = 100  # by so many steps of a loop, each some 10 ns, calls take longer after a second
 
 
 @fault(
@@ -62,16 +63,16 @@ def deadlock_without_the_gil(_: str) -> Iterator[None]:
 
 @fault(
     "throughput_sagging",
-    "each call does a little more than the one before: hours of sagging by 1 % an hour, in seconds",
+    "each call does a little more the later it comes: hours of sagging by 1 % an hour, in seconds",
     scenario="ageing",
     reason=r"calls take at least [\d.]+ % more CPU time",
 )
 def throughput_sagging(_: str) -> Iterator[None]:
-    """A list that is walked through, and grows."""
-    calls = itertools.count()
+    """A list that is walked through, and grows with time: a machine that makes few calls sags as much as a fast one."""
+    started = time.perf_counter()
 
     def around(resample: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        for _ in range(next(calls) // 500):
+        for _ in range(int(_STEPS_PER_S * (time.perf_counter() - started))):
             pass
         return resample(*args, **kwargs)
 
