@@ -146,6 +146,19 @@ class TestThreads:
         is_filled = results[1] != 0
         assert torch.equal(is_filled if features is None else is_filled.any(-1), counts > 0)
 
+    @pytest.mark.parametrize("points", [2**18, 2**18 + 1, 2**18 + 4095])
+    @pytest.mark.parametrize("threads", [2, 3, 4])
+    @pytest.mark.parametrize("where", ["in_one_voxel", "anywhere"])
+    def test_counts_are_those_of_bincount_where_blocks_just_fill(self, two_threads, where, threads, points):
+        """Fails when a range of voxels that all points go to needs a block more than its share has room for."""
+        two_threads(threads)
+        cloud = torch.full((points, 3), 31.5)
+        if where == "anywhere":
+            cloud = torch.rand(points, 3, generator=torch.Generator().manual_seed(points)) * 34 - 1
+        grid = rc.voxelize_pointcloud(cloud, None, (0, 0, 0), 1.0, (32, 32, 32), "count", backend="native")
+        cells = cloud[((cloud >= 0) & (cloud < 32)).all(dim=1)].long() @ torch.tensor([1024, 32, 1])
+        assert torch.equal(grid.flatten().long(), torch.bincount(cells, minlength=32**3))
+
     def test_two_at_once_are_both_right(self, two_threads):
         two_threads(2)
         cases = [Case("any", 4, 60, 200, 96, torch.float32, torch.float64).inputs("cpu", seed) for seed in (0, 1)]
