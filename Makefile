@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Installing compiles this where there is a C compiler; then the tests insist on it.
-NATIVE := setup.py $(wildcard src/robocache/_native/*.c src/robocache/_native/python/*.c src/robocache/_native/*.h src/robocache/_native/*.inc)
+NATIVE := setup.py $(wildcard src/robocache/_native/*.[ch] src/robocache/_native/*.inc src/robocache/_native/python/*.[ch])
 LONG := tests/stress/test_long_running.py
 export ROBOCACHE_REQUIRE_NATIVE ?= $(if $(shell command -v cc),1,0)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

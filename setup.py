@@ -107,7 +107,8 @@ setup(
         ),
         Extension(
             "robocache._native.quick",
-            sources=[str(SOURCES / "python" / "quick.c")],
+            sources=sorted(str(path) for path in (SOURCES / "python").glob("*.c")),
+            depends=[str(SOURCES / "python" / "quick.h")],
             extra_compile_args=FLAGS,
             optional=True,
         ),

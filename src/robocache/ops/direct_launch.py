@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-QUICK_VERSION = 1
+QUICK_VERSION = 2
 _INVALID_CONTEXT = 201
 _ALIGNED = 15  # Triton compiles for pointers that are multiples of 16 bytes, or not
 _WARP = 32

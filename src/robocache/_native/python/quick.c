@@ -2,23 +2,12 @@
    and hand a compiled kernel to the driver. `recent_calls.py` and `launch.py` do the same in Python, where this module
    could not be built, and say what is meant. PyTorch is met only through its Python objects, so that one build serves
    all its versions. */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "quick.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
-enum { VERSION = 1, MOST_SLOTS = 128, ALIGNED = 15, INVALID_CONTEXT = 201, OVERLAPS = 6 };
-
-/* The result of a method without arguments. Methods written in C are called past the interpreter's own checks. */
-static PyObject *ask(PyObject *method, PyObject *one)
-{
-    if (Py_TYPE(method) == &PyMethodDescr_Type) {
-        PyMethodDescrObject *descriptor = (PyMethodDescrObject *)method;
-        if (descriptor->d_method->ml_flags == METH_NOARGS && PyObject_TypeCheck(one, PyDescr_TYPE(descriptor)))
-            return descriptor->d_method->ml_meth(one, NULL);
-    }
-    return PyObject_CallOneArg(method, one);
-}
+enum { VERSION = 2, MOST_SLOTS = 128, ALIGNED = 15, INVALID_CONTEXT = 201, OVERLAPS = 6 };
 
 static PyObject *is_nested;
 
@@ -282,11 +271,13 @@ static struct PyModuleDef module = {
 PyMODINIT_FUNC PyInit_quick(void)
 {
     is_nested = PyUnicode_InternFromString("is_nested");
-    if (is_nested == NULL || PyType_Ready(&launcher_type) < 0)
+    if (is_nested == NULL || PyType_Ready(&launcher_type) < 0 || PyType_Ready(&host_call_type) < 0)
         return NULL;
     PyObject *made = PyModule_Create(&module);
     if (made == NULL || PyModule_AddObjectRef(made, "Launcher", (PyObject *)&launcher_type) < 0 ||
+        PyModule_AddObjectRef(made, "HostCall", (PyObject *)&host_call_type) < 0 ||
         PyModule_AddIntConstant(made, "MOST_SLOTS", MOST_SLOTS) < 0 ||
+        PyModule_AddIntConstant(made, "MOST_FIELDS", MOST_FIELDS) < 0 ||
         PyModule_AddIntConstant(made, "VERSION", VERSION) < 0) {
         Py_XDECREF(made);
         return NULL;

@@ -237,8 +237,12 @@ def _plan(columns: _Columns, targets: Tensor, wanted: tuple[str, bool]) -> plans
         return fused
     streams = StreamsPlan(data, times, targets, policies) if backend == "native" else None
     count, places = len(data), [length is not None for length in lengths]
+    has_lengths = any(places)
 
     def run(tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        found = streams.call(tensors) if streams is not None and not has_lengths else None
+        if found is not None:
+            return found
         data, times, targets = list(tensors[:count]), list(tensors[count : 2 * count]), tensors[2 * count]
         rest = iter(tensors[2 * count + 1 :])
         lengths = [next(rest) if is_there else None for is_there in places]

@@ -119,6 +119,9 @@ def _plan(
     streams = native.StreamsPlan([data], [times], targets, [policy]) if backend == "native" else None
 
     def run(tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        found = streams.call(tensors) if streams is not None and len(tensors) == 3 else None
+        if found is not None:
+            return found[0], found[1][:, :, 0] if return_valid else found[1]
         data, times, targets = tensors[:3]
         lengths = tensors[3] if len(tensors) > 3 else None
         if streams is None:

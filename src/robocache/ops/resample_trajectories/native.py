@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from robocache.ops.allocation import allocator
+from robocache.ops.direct_launch import QUICK
 from robocache.ops.limits import KINDS, OUTSIDE, gap_limit
 from robocache.ops.native_library import DTYPES, TIME_DTYPES, is_readable, library, readable
 from robocache.policies import Policy
 
 _CALL_FIELDS = 10
 _STREAM_FIELDS = 15
+_TARGETS, _OUT, _VALID, _THREADS = 0, 1, 2, 8  # fields of a call; data and times are the first two of a stream
 _pointer, _is_negative = Tensor.data_ptr, Tensor.is_neg
 
 
@@ -54,6 +58,14 @@ class StreamsPlan:
         shape = tuple(targets.shape)
         self._new_out = allocator((*shape, sum(one.shape[2] for one in data)), data[0].dtype, targets.device)
         self._new_valid = allocator((*shape, len(data)), torch.bool, targets.device)
+        self._quick = None if self._needs_copies else _quick_call(self._call, len(data), self._items)
+
+    def call(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor] | None:
+        """The same for (*data, *times, targets) without lengths; None where that takes the long way."""
+        if self._quick is None:
+            return None
+        out, valid = self._new_out(), self._new_valid()
+        return (out, valid) if self._quick((*tensors, out, valid)) else None
 
     def __call__(
         self, data: list[Tensor], times: list[Tensor], targets: Tensor, lengths: list[Tensor | None]
@@ -72,8 +84,8 @@ class StreamsPlan:
         out, valid = self._new_out(), self._new_valid()
         fields = bytearray(self._call)
         numbers = memoryview(fields).cast("q")
-        numbers[0], numbers[1], numbers[2] = pointers[0], _pointer(out), _pointer(valid)
-        numbers[8] = torch.get_num_threads()
+        numbers[_TARGETS], numbers[_OUT], numbers[_VALID] = pointers[0], _pointer(out), _pointer(valid)
+        numbers[_THREADS] = torch.get_num_threads()
         at, count = _CALL_FIELDS, len(data)
         for stream, length in enumerate(lengths, 1):
             numbers[at], numbers[at + 1] = pointers[stream], pointers[stream + count]
@@ -84,6 +96,18 @@ class StreamsPlan:
             at += _STREAM_FIELDS
         library().robocache_resample(bytes(fields))
         return out, valid
+
+
+def _quick_call(fields: bytes, streams: int, mask: int) -> Callable[[tuple[Tensor, ...]], bool] | None:
+    """The call in C, where that could be built and has room for so many streams."""
+    if QUICK is None or len(fields) > 8 * QUICK.MOST_FIELDS:
+        return None
+    address = ctypes.cast(library().robocache_resample, ctypes.c_void_p).value
+    firsts = [_CALL_FIELDS + _STREAM_FIELDS * stream for stream in range(streams)]
+    places = (*firsts, *(first + 1 for first in firsts), _TARGETS, _OUT, _VALID)
+    asked = (_pointer, _is_negative, torch.get_num_threads)
+    made: Callable[[tuple[Tensor, ...]], bool] = QUICK.HostCall(address, fields, places, _THREADS, mask, asked)
+    return made
 
 
 def _stream_numbers(data: Tensor, times: Tensor, policy: Policy) -> list[float]:
