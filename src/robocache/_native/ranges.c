@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RANGES 4   /* a thread: each of them in a second cache */
+#define RANGES 4       /* a thread: each of them in a second cache */
 #define MOST_RANGES 16 /* of the threads that count this way */
-#define GIVEN 4096 /* entries that a range is given at a time: few pages, so that they are used again and again */
+#define GIVEN 4096     /* entries that a range is given at a time: few pages, so that they are used again and again */
 
 typedef struct {
     const voxelize_arguments *call;

@@ -6,6 +6,7 @@ looked for in exact counters; resident and driver memory are watched too, agains
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import math
@@ -223,9 +224,10 @@ def _tensors() -> float:
 def _cuda_statistic(device: torch.device, name: str) -> Callable[[], float]:
     def statistic() -> float:
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            # What another stream used counts until that stream is done, and PyTorch looks when it allocates.
+            # What another stream used counts until that is done, and PyTorch looks when it allocates, be it in vain.
             torch.cuda.synchronize(device)
-            torch.empty(1, device=device)
+            with contextlib.suppress(torch.OutOfMemoryError):
+                torch.empty(1, device=device)
         return _statistic(torch.cuda.memory_stats(device), name)
 
     return statistic

@@ -22,10 +22,11 @@ typedef struct {
 /* 1: the library may read the tensor where it lies; 0: not; -1: an exception. */
 static int address_of(HostCall *self, PyObject *tensor, uint64_t *address)
 {
-    PyObject *is_negative = ask(self->is_neg, tensor);
-    if (is_negative == NULL)
+    PyObject *answer = ask(self->is_neg, tensor);
+    if (answer == NULL)
         return -1;
-    Py_DECREF(is_negative);
+    int is_positive = answer == Py_False;
+    Py_DECREF(answer);
     PyObject *number = ask(self->data_ptr, tensor);
     if (number == NULL)
         return -1;
@@ -33,7 +34,7 @@ static int address_of(HostCall *self, PyObject *tensor, uint64_t *address)
     Py_DECREF(number);
     if (*address == (uint64_t)-1 && PyErr_Occurred())
         return -1;
-    return is_negative == Py_False && !(*address & self->mask);
+    return is_positive && !(*address & self->mask);
 }
 
 /* call(tensors): True once the call is over; False, and nothing done, where a tensor must be copied first. */
