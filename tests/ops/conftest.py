@@ -26,7 +26,7 @@ from .backends import Backend  # noqa: E402, TID252 -- tests are not an installe
 MUST_HAVE_GPU = os.environ.get("ROBOCACHE_REQUIRE_GPU") == "1"
 NO_GPU = "needs a GPU, and torch.cuda.is_available() is False"
 MUST_HAVE_NATIVE = os.environ.get("ROBOCACHE_REQUIRE_NATIVE") == "1"
-MANY_CASES = 3
+MANY_CASES, KEPT_OF = 3, 3
 BACKENDS = ("reference", "pytorch", "native", "kernel")
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -43,14 +43,16 @@ def needs_native():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Of many cases of one test that Triton's interpreter runs, take every other: all on a GPU, and every night."""
+    """Of many cases of one test that Triton's interpreter runs, take every third: all on a GPU, and every night."""
     if HAS_GPU or os.environ.get("ROBOCACHE_NIGHTLY") == "1":
         return
     cases = defaultdict(list)
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent) and is_interpreted(item):
             cases[item.path, item.originalname].append(item)
-    spared = {item for found in cases.values() if len(found) > MANY_CASES for item in found[1::2]}
+    spared = {
+        item for found in cases.values() if len(found) > MANY_CASES for at, item in enumerate(found) if at % KEPT_OF
+    }
     if spared:
         config.hook.pytest_deselected(items=list(spared))
         items[:] = [item for item in items if item not in spared]
