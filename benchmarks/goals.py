@@ -97,8 +97,9 @@ def _host(launch: dict[str, Any]) -> tuple[tuple[str, ...], Rows]:
     rows = []
     for name, goal in HOST_GOALS_US.items():
         took = launch["host_us"][name][0]
-        in_empties = f"{took / empty:.1f}", f"{goal / EMPTY_US:.1f}"
-        rows.append((name, f"{goal}", f"{took:.1f}", f"{in_empties[0]} for {in_empties[1]}"))
+        ours, wanted = took / empty, goal / EMPTY_US
+        verdict = "reached" if ours <= wanted else "missed"
+        rows.append((name, f"{goal}", f"{took:.1f}", f"{ours:.1f} for {wanted:.1f}: {verdict}"))
     header = (
         "the host's time a call",
         f"goal, where torch.empty takes {EMPTY_US:g}",
