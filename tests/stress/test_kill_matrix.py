@@ -164,7 +164,7 @@ def test_as_many_pairs_run_at_a_time_as_are_asked_for(tmp_path, monkeypatch):
 
 
 def test_what_goes_wrong_beside_others_is_run_again_alone(tmp_path, monkeypatch):
-    """Fails when the first verdict of such a pair is kept, when both are, or when the second has neighbours too."""
+    """Fails when the first verdict of such a pair counts, or is forgotten, or the second run has neighbours too."""
     tries, under_way, most = Counter(), Counter(), []
 
     def found(fault, *_):
@@ -180,7 +180,12 @@ def test_what_goes_wrong_beside_others_is_run_again_alone(tmp_path, monkeypatch)
     done = matrix("--jobs", "3", "--out", str(out))
     assert tries == {"full_disk": 1, "failing_reader": 2, "tensors_64b": 2}
     assert {count for attempt, count in most if attempt > 1} == {1}
-    assert [cell["status"] for cell in json.loads(out.read_text())["cells"]] == ["killed"] * 3
+    cells = json.loads(out.read_text())["cells"]
+    assert [cell["status"] for cell in cells] == ["killed"] * 3
+    first = {cell["fault"]: cell["beside_others"] for cell in cells}
+    odd = "other reason: ZeroDivisionError: odd"
+    assert first == {"full_disk": "", "failing_reader": odd, "tensors_64b": "survived: "}
+    assert f"failing_reader, back-pressure: killed alone; beside others {odd}" in done.stdout
     assert done.exit_code == 0, done.stderr
 
 

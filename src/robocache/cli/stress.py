@@ -114,6 +114,8 @@ def _print_matrix(printer: Printer, cells: list[Cell], document: dict[str, Any])
     rows = [(cell.fault, cell.scenario, cell.status, f"{cell.seconds:.1f} s", _short(cell.reason)) for cell in cells]
     printer.table(("fault", "scenario", "status", "after", "because"), rows, left=3)
     for cell in cells:
+        if cell.beside_others:
+            printer.say(f"{cell.fault}, {cell.scenario}: {cell.status} alone; beside others {cell.beside_others}")
         if not cell.is_good:
             printer.say(f"{cell.fault}, {cell.scenario}: {told(cell)}")
     printer.say(f"{document['killed']} of {document['faults']} faults killed, each for its own reason")

@@ -49,6 +49,7 @@ class Cell:
         seconds: From the injection to the scenario's end, which is when the fault is known.
         reason: What the scenario said.
         load: How many processes wanted a processor on this machine, over the minute before its end.
+        beside_others: What came of it before, when other pairs ran too and it was run again; empty: it was run once.
     """
 
     fault: str
@@ -57,6 +58,7 @@ class Cell:
     seconds: float
     reason: str
     load: float = 0.0
+    beside_others: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -152,7 +154,7 @@ def run_matrix(
         jobs: How many at a time. Some of what is counted is the whole machine's, and neighbours take processors: with
             more than one, what goes wrong is run again, alone, and only that counts.
     """
-    cells, again, under_way = [], [], UnderWay()
+    cells, disturbed, under_way = [], [], UnderWay()
     done: queue.SimpleQueue[Future[Cell]] = queue.SimpleQueue()  # in the order in which they end
     with ThreadPoolExecutor(jobs) as pool:
         try:
@@ -161,7 +163,7 @@ def run_matrix(
             for _ in runs:
                 cell = done.get().result()
                 if jobs > 1 and not cell.is_good:
-                    again.append((cell.fault, cell.scenario))
+                    disturbed.append(cell)
                     continue
                 cells.append(cell)
                 advance(cell)
@@ -170,7 +172,11 @@ def run_matrix(
             pool.shutdown(wait=False, cancel_futures=True)
             under_way.end_all()
             raise
-    return cells + (run_matrix(again, device, advance) if again else [])
+    for first in disturbed:
+        alone = run_pair(first.fault, first.scenario, device)
+        cells.append(replace(alone, beside_others=f"{first.status}: {first.reason}"))
+        advance(cells[-1])
+    return cells
 
 
 def run_pair(fault: str, scenario: str, device: str, under_way: UnderWay | None = None) -> Cell:
